@@ -1,0 +1,23 @@
+"""mmeffvit: efficient vision transformers as backbones for the OpenMMLab toolboxes.
+
+Importing this package needs torch only and has no side effect; the networks are imported when
+:func:`create_backbone` or :func:`list_backbones` is first called.
+"""
+
+from mmeffvit.version import __version__
+
+__all__ = ["__version__", "create_backbone", "list_backbones"]
+
+
+def list_backbones(pattern="*"):
+    """Names of all backbones that match a shell pattern, sorted; see `mmeffvit.models.zoo`."""
+    from mmeffvit.models import zoo
+
+    return zoo.list_backbones(pattern)
+
+
+def create_backbone(name, **kwargs):
+    """Build a backbone by its name, such as ``'secvit-tiny'``; see `mmeffvit.models.zoo`."""
+    from mmeffvit.models import zoo
+
+    return zoo.create_backbone(name, **kwargs)

@@ -1,0 +1,40 @@
+"""Registries of mmeffvit: children of mmengine's, so that ``type='mmeffvit.X'`` resolves from any
+OpenMMLab config on both distributions, without ``custom_imports``.
+
+mmengine imports this module by name and swallows an ImportError raised in it, so it imports nothing but
+mmengine. The modules in ``locations`` are imported when a name is looked up for the first time.
+"""
+
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import Registry
+
+_SCOPE = "mmeffvit"
+
+MODELS = Registry(
+    "model",
+    parent=MMENGINE_MODELS,
+    scope=_SCOPE,
+    locations=["mmeffvit.layers", "mmeffvit.models"],
+)
+DATASETS = Registry(
+    "dataset", parent=MMENGINE_DATASETS, scope=_SCOPE, locations=["mmeffvit.datasets"]
+)
+TRANSFORMS = Registry(
+    "transform",
+    parent=MMENGINE_TRANSFORMS,
+    scope=_SCOPE,
+    locations=["mmeffvit.datasets.transforms"],
+)
+METRICS = Registry("metric", parent=MMENGINE_METRICS, scope=_SCOPE, locations=["mmeffvit.engine"])
+HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope=_SCOPE, locations=["mmeffvit.engine"])
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    "optimizer wrapper constructor",
+    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope=_SCOPE,
+    locations=["mmeffvit.engine"],
+)
