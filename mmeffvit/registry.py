@@ -1,8 +1,8 @@
 """Registries of mmeffvit: children of mmengine's, so that ``type='mmeffvit.X'`` resolves from any
 OpenMMLab config on both distributions, without ``custom_imports``.
 
-mmengine imports this module by name and swallows an ImportError raised in it, so it imports nothing but
-mmengine. The modules in ``locations`` are imported when a name is looked up for the first time.
+mmengine imports this module by name and swallows an ImportError raised in it, so it imports nothing
+but mmengine. The modules in ``locations`` are imported when a name is looked up for the first time.
 """
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
@@ -11,6 +11,7 @@ from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
 
 _SCOPE = "mmeffvit"
@@ -37,4 +38,10 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
     scope=_SCOPE,
     locations=["mmeffvit.engine"],
+)
+WEIGHT_INITIALIZERS = Registry(
+    "weight initializer",
+    parent=MMENGINE_WEIGHT_INITIALIZERS,
+    scope=_SCOPE,
+    locations=["mmeffvit.checkpoint"],
 )

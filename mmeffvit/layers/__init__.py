@@ -1,0 +1,23 @@
+"""Modules that two or more networks share. They need torch only, and `mmeffvit.registry` to be named
+in configs."""
+
+from mmeffvit.layers.context import MapContext
+from mmeffvit.layers.drop_path import DropPath
+from mmeffvit.layers.ffn import ConvFFN
+from mmeffvit.layers.mixers import LePEAttention, SECMixer, TokenMixer
+from mmeffvit.layers.norm import LayerNorm2d
+from mmeffvit.layers.scale import LayerScale2d
+from mmeffvit.layers.stem import ConvDownsample, ConvStem
+
+__all__ = [
+    "ConvDownsample",
+    "ConvFFN",
+    "ConvStem",
+    "DropPath",
+    "LayerNorm2d",
+    "LayerScale2d",
+    "LePEAttention",
+    "MapContext",
+    "SECMixer",
+    "TokenMixer",
+]

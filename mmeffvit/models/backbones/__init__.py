@@ -1,0 +1,7 @@
+"""Backbones: one file per network, over the contract of `base.py`."""
+
+from mmeffvit.models.backbones.base import BaseBackbone
+from mmeffvit.models.backbones.pyramid import PyramidViT
+from mmeffvit.models.backbones.secvit import SecViT
+
+__all__ = ["BaseBackbone", "PyramidViT", "SecViT"]

@@ -1,0 +1,5 @@
+"""Heads that the toolboxes lack."""
+
+from mmeffvit.models.heads.conv_cls_head import ConvClsHead
+
+__all__ = ["ConvClsHead"]

@@ -1,0 +1,6 @@
+"""Token mixers: modules that own projections and call one operator of `mmeffvit.ops`."""
+
+from mmeffvit.layers.mixers.base import LePEAttention, TokenMixer
+from mmeffvit.layers.mixers.sec import SECMixer
+
+__all__ = ["LePEAttention", "SECMixer", "TokenMixer"]

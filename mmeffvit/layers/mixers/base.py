@@ -1,0 +1,66 @@
+"""The interface of all token mixers, and the projections that the family's mixers share."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mmeffvit.layers.context import MapContext
+
+
+class TokenMixer(nn.Module):
+    """Mixes the tokens of a map: (B, C, H, W) -> (B, C, H, W).
+
+    Args:
+        embed_dims: Channels C.
+        num_heads: Heads h; C must be a multiple.
+    """
+
+    def __init__(self, embed_dims: int, num_heads: int):
+        super().__init__()
+        if embed_dims % num_heads:
+            raise ValueError(
+                f"{type(self).__name__} needs embed_dims to be a multiple of num_heads, got "
+                f"{embed_dims} and {num_heads}"
+            )
+        self.embed_dims = embed_dims
+        self.num_heads = num_heads
+        self.head_dim = embed_dims // num_heads
+
+    def forward(self, x: Tensor, context: MapContext) -> Tensor:
+        raise NotImplementedError
+
+
+class LePEAttention(TokenMixer):
+    """Projection to q, k, v; attention; a 5x5 depth-wise convolution of v added; projection.
+
+    The channels of the first projection are [q | k | v], each head-major. The convolution sees the
+    values as an image, whatever order of tokens the attention uses (LePE, CSWin, arXiv 2107.00652).
+    A sub-class provides :meth:`attend`.
+    """
+
+    def __init__(self, embed_dims: int, num_heads: int):
+        super().__init__(embed_dims, num_heads)
+        self.qkv = nn.Conv2d(embed_dims, 3 * embed_dims, 1)
+        self.lepe = nn.Conv2d(embed_dims, embed_dims, 5, padding=2, groups=embed_dims)
+        self.proj = nn.Conv2d(embed_dims, embed_dims, 1)
+
+    def attend(self, qk: Tensor, v: Tensor, context: MapContext) -> Tensor:
+        """Attention over tokens.
+
+        Args:
+            qk: (B, L, 2, h, d) queries and keys, not rotated.
+            v: (B, L, h, d) values.
+            context: Shared tables of the stage.
+
+        Returns:
+            (B, L, h, d).
+        """
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, context: MapContext) -> Tensor:
+        batch, channels, height, width = x.shape
+        qkv = self.qkv(x)
+        tokens = qkv.permute(0, 2, 3, 1).reshape(batch, height * width, 3, self.num_heads, -1)
+        out = self.attend(tokens[:, :, :2], tokens[:, :, 2], context)
+        out = out.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+        return self.proj(out + self.lepe(qkv[:, 2 * channels :]))

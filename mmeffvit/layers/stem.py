@@ -1,0 +1,41 @@
+"""Convolutional stem and down-sampling of the SecViT, RAVLT, SSViT and RMT family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class ConvStem(nn.Sequential):
+    """3x3 convolutions, each with batch norm, GELU between them: (B, 3, H, W) -> (B, C, ~H/4, ~W/4).
+
+    Args:
+        in_channels: Channels of the input.
+        widths: Output channels of each convolution.
+        strides: Stride of each convolution. A side of n pixels becomes ceil(n / 2) at a stride of 2.
+    """
+
+    def __init__(self, in_channels: int, widths: Sequence[int], strides: Sequence[int]):
+        layers: list[nn.Module] = []
+        for width, stride in zip(widths, strides, strict=True):
+            if layers:
+                layers.append(nn.GELU())
+            layers += [
+                nn.Conv2d(in_channels, width, 3, stride=stride, padding=1),
+                nn.BatchNorm2d(width),
+            ]
+            in_channels = width
+        super().__init__(*layers)
+
+
+class ConvDownsample(nn.Module):
+    """3x3 convolution of stride 2 and batch norm: (B, C, H, W) -> (B, C', ceil(H/2), ceil(W/2))."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))

@@ -1,0 +1,95 @@
+"""SecViT: semantic equitable clustering (arXiv 2405.13337).
+
+The published classifiers equal this network with `out_norm=False` and `ConvClsHead` on its last map. The
+paper's text available to us holds no detection code: the norm on each output is ours, after the same
+authors' RMT and RAVLT.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from mmeffvit.models.backbones.pyramid import PyramidViT
+from mmeffvit.registry import MODELS
+
+
+def _arch(embed_dims, depths, num_heads, layer_scale) -> dict[str, Any]:
+    return {
+        "embed_dims": embed_dims,
+        "depths": depths,
+        "num_heads": num_heads,
+        "mlp_ratios": (3, 3, 3, 3),
+        "num_clusters": (32, 8, 2, -1),
+        "layer_scale": layer_scale,
+    }
+
+
+@MODELS.register_module()
+class SecViT(PyramidViT):
+    """SecViT, tiny to large (arXiv 2405.13337, variants T, S, B, L).
+
+    The keys of an arch dict are ``embed_dims``, ``depths``, ``num_heads``, ``mlp_ratios``,
+    ``num_clusters`` (four entries, each a number or a list with one per block; 1 or less is plain
+    attention) and ``layer_scale`` (four initial values or None).
+
+    The number of clusters is fixed by default, as published: attention costs grow with the square of
+    the area. Maps whose size does not divide get clusters that differ by one token.
+
+    Args:
+        arch: 'tiny', 'small', 'base', 'large' or a dict.
+        tokens_per_cluster: Let the number of clusters follow the size of the map, so that cost grows
+            linearly with the area: 98 is what the published cluster counts give at 224 x 224. Not from
+            the paper, and not what published weights were trained with at other sizes.
+        implementation: Of `mmeffvit.ops.sec_attention`; None lets it choose.
+        **kwargs: Those of `BaseBackbone`.
+    """
+
+    family: ClassVar[str] = "secvit"
+    arch_keys: ClassVar[tuple[str, ...]] = (
+        "embed_dims",
+        "depths",
+        "num_heads",
+        "mlp_ratios",
+        "num_clusters",
+        "layer_scale",
+    )
+    arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
+        "tiny": _arch((64, 128, 256, 512), (2, 2, 9, 2), (2, 4, 8, 16), (None,) * 4),
+        "small": _arch((64, 128, 256, 512), (3, 4, 18, 4), (2, 4, 8, 16), (None,) * 4),
+        "base": _arch((80, 160, 320, 512), (4, 8, 26, 8), (5, 5, 10, 16), (None, None, 1e-6, 1e-6)),
+        "large": _arch(
+            (112, 224, 448, 640), (4, 8, 26, 8), (7, 7, 14, 20), (None, None, 1e-6, 1e-6)
+        ),
+    }
+    drop_path_rates: ClassVar[dict[str, float]] = {
+        "tiny": 0.1,
+        "small": 0.15,
+        "base": 0.4,
+        "large": 0.5,
+    }
+
+    def __init__(
+        self,
+        arch: str | dict[str, Any] = "tiny",
+        tokens_per_cluster: int | None = None,
+        implementation: str | None = None,
+        **kwargs,
+    ):
+        self._mixer_options = {
+            "tokens_per_cluster": tokens_per_cluster,
+            "implementation": implementation,
+        }
+        super().__init__(arch, **kwargs)
+
+    def _mixers_of_stage(self, stage: int) -> list[dict[str, Any]]:
+        clusters, depth = self.arch["num_clusters"][stage], self.arch["depths"][stage]
+        per_block = [clusters] * depth if isinstance(clusters, int) else list(clusters)
+        if len(per_block) != depth:
+            raise ValueError(
+                f"arch['num_clusters'][{stage}] has {len(per_block)} entries for {depth} blocks; "
+                "give one per block, or a single number for all"
+            )
+        return [
+            {"type": "mmeffvit.SECMixer", "num_clusters": count, **self._mixer_options}
+            for count in per_block
+        ]

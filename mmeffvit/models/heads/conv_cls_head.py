@@ -1,0 +1,51 @@
+"""The classifier that the published weights of SecViT, RAVLT and SSViT were trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmeffvit.registry import MODELS
+
+
+@MODELS.register_module()
+class ConvClsHead(BaseModule):
+    """1x1 convolution, batch norm, SiLU, global average, 1x1 convolution to class logits.
+
+    Args:
+        in_channels: Channels C of the last map of the backbone.
+        num_classes: Number of classes.
+        hidden_channels: Channels between the convolutions.
+        init_cfg: Of mmengine.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int = 1000,
+        hidden_channels: int = 1024,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        self.proj = nn.Conv2d(in_channels, hidden_channels, 1)
+        self.norm = nn.BatchNorm2d(hidden_channels)
+        self.fc = nn.Linear(hidden_channels, num_classes)
+        for layer in (self.proj, self.fc):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
+        """Logits.
+
+        Args:
+            feats: (B, C, H, W), or the tuple of a backbone, whose last map is taken.
+
+        Returns:
+            (B, num_classes).
+        """
+        x = feats if isinstance(feats, Tensor) else feats[-1]
+        x = F.silu(self.norm(self.proj(x)))
+        return self.fc(x.mean((2, 3)))

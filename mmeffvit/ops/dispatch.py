@@ -1,0 +1,118 @@
+"""Which implementation of an operator runs, and why.
+
+The order is: the ``implementation`` argument, then the environment variable
+``MMEFFVIT_IMPLEMENTATION``, then the first registered one that can run. The variable holds one name for
+all operators (``reference``) or names per operator (``sec_attention=reference,rala=fused``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+ENVIRONMENT_VARIABLE = "MMEFFVIT_IMPLEMENTATION"
+
+
+class UnavailableImplementationError(RuntimeError):
+    """An implementation was asked for by name and cannot run here; the message says why."""
+
+
+@dataclass(frozen=True)
+class _Implementation:
+    function: Callable
+    # returns None when it can run on these arguments, otherwise the reason why it cannot
+    refuses: Callable[..., str | None]
+
+
+_IMPLEMENTATIONS: dict[str, dict[str, _Implementation]] = {}
+
+
+def register(op: str, name: str, function: Callable, refuses: Callable | None = None) -> None:
+    """Add an implementation of an operator; those added first are preferred.
+
+    Args:
+        op: Name of the operator.
+        name: Name of the implementation, unique for the operator.
+        function: Has the operator's signature without ``implementation``.
+        refuses: Called with the same arguments; returns None if it can run, else the reason.
+    """
+    _IMPLEMENTATIONS.setdefault(op, {})[name] = _Implementation(
+        function, refuses or (lambda *args, **kwargs: None)
+    )
+
+
+def implementations(op: str) -> list[str]:
+    """Names of the implementations of an operator, in the order in which they are tried."""
+    if op not in _IMPLEMENTATIONS:
+        raise ValueError(f"unknown operator '{op}'; known are {sorted(_IMPLEMENTATIONS)}")
+    return list(_IMPLEMENTATIONS[op])
+
+
+def _from_environment(op: str) -> str | None:
+    value = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
+    chosen = None
+    for entry in filter(None, (part.strip() for part in value.split(","))):
+        name, _, implementation = entry.rpartition("=")
+        if not name:
+            chosen = chosen or implementation
+        elif name.strip() == op:
+            return implementation.strip()
+    return chosen
+
+
+def _candidates(op: str, implementation: str | None) -> tuple[list[str], str]:
+    known = implementations(op)
+    for name, source in (
+        (implementation, "the argument"),
+        (_from_environment(op), f"the environment variable {ENVIRONMENT_VARIABLE}"),
+    ):
+        if name:
+            if name not in known:
+                raise ValueError(
+                    f"{source} asks for implementation '{name}' of {op}; it has {', '.join(known)}"
+                )
+            return [name], source
+    return known, "the order of preference"
+
+
+def select(op: str, implementation: str | None, *args, **kwargs) -> Callable:
+    """Choose the implementation that runs on these arguments.
+
+    Args:
+        op: Name of the operator.
+        implementation: Name asked for by the caller, or None.
+        *args: Arguments of the operator, shown to the implementations.
+        **kwargs: Its keyword arguments.
+
+    Raises:
+        ValueError: The operator or the implementation is not known.
+        UnavailableImplementationError: Nothing that may be used can run on these arguments.
+    """
+    names, source = _candidates(op, implementation)
+    reasons = []
+    for name in names:
+        candidate = _IMPLEMENTATIONS[op][name]
+        reason = candidate.refuses(*args, **kwargs)
+        if reason is None:
+            return candidate.function
+        reasons.append(f"{name}: {reason}")
+    raise UnavailableImplementationError(
+        f"no implementation of {op} chosen by {source} can run: {'; '.join(reasons)}"
+    )
+
+
+def explain(op: str, *args, implementation: str | None = None, **kwargs) -> str:
+    """Say in words which implementation would run on these arguments, and why not the others."""
+    names, source = _candidates(op, implementation)
+    lines, chosen = [], None
+    for name in names:
+        reason = _IMPLEMENTATIONS[op][name].refuses(*args, **kwargs)
+        if reason is not None:
+            lines.append(f"{name}: cannot run: {reason}")
+        elif chosen is None:
+            chosen = name
+            lines.append(f"{name}: runs, chosen by {source}")
+        else:
+            lines.append(f"{name}: can run, comes after {chosen}")
+    return "\n".join(lines)

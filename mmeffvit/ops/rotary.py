@@ -1,0 +1,111 @@
+"""Rotary position tables and their application to adjacent channel pairs.
+
+A table holds unit complex numbers ``cos + i sin``, stored as real pairs in float32 whatever the compute
+type: angles grow with the map, and half precision cannot tell large ones apart.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+
+def _frequencies(count: int, base: float, device: torch.device | str) -> Tensor:
+    """``base^(-t/(count-1))`` for t = 0..count-1: both ends included, a single one is just 1."""
+    if count == 1:
+        return torch.ones(1, device=device, dtype=torch.float64)
+    exponent = torch.linspace(0, 1, count, device=device, dtype=torch.float64)
+    return base**-exponent
+
+
+def _build_table_2d(
+    height: int, width: int, head_dim: int, device: torch.device, base: float
+) -> Tensor:
+    frequencies = _frequencies(head_dim // 4, base, device)
+    rows = torch.arange(height, device=device, dtype=torch.float64)[:, None] * frequencies
+    columns = torch.arange(width, device=device, dtype=torch.float64)[:, None] * frequencies
+    angles = torch.cat(
+        (
+            rows[:, None].expand(-1, width, -1),
+            columns[None].expand(height, -1, -1),
+        ),
+        dim=-1,
+    ).reshape(height * width, head_dim // 2)
+    return torch.stack((angles.cos(), angles.sin()), dim=-1).float()
+
+
+@functools.lru_cache(maxsize=32)
+def _cached_table_2d(
+    height: int, width: int, head_dim: int, device: torch.device, base: float
+) -> Tensor:
+    # a table first built under inference_mode could not be used for training afterwards
+    with torch.inference_mode(False), torch.no_grad():
+        return _build_table_2d(height, width, head_dim, device, base)
+
+
+def rotary_table_2d(
+    height: int,
+    width: int,
+    head_dim: int,
+    device: torch.device | str = "cpu",
+    base: float = 10000.0,
+) -> Tensor:
+    """Rotary table of a map: the first half of a head's channels encodes the row, the second the column.
+
+    The token at (y, x), in row-major order, is rotated by the angles ``y * w_t`` in its first ``d/4``
+    channel pairs and by ``x * w_t`` in the others, with ``w_t = base^(-t / (d/4 - 1))``. Used by SecViT,
+    SSViT and RAVLT. Tables are cached by size and device.
+
+    Args:
+        height: Rows of the map.
+        width: Columns of the map.
+        head_dim: Channels d of one head, a multiple of 4.
+        device: Where the table lives.
+        base: Ratio of the largest to the smallest frequency.
+
+    Returns:
+        (H*W, d/2, 2) float32: cosine and sine of every channel pair.
+
+    Raises:
+        ValueError: ``head_dim`` is not a positive multiple of 4.
+    """
+    if head_dim <= 0 or head_dim % 4:
+        raise ValueError(
+            f"a 2-D rotary table needs a head dimension that is a multiple of 4, got {head_dim}; "
+            "change embed_dims or num_heads"
+        )
+    device = torch.device(device)
+    # while tracing, a cached tensor would be a fake one that outlives the trace
+    build = _build_table_2d if torch.compiler.is_compiling() else _cached_table_2d
+    return build(height, width, head_dim, device, base)
+
+
+def apply_rotary(x: Tensor, table: Tensor) -> Tensor:
+    """Rotate adjacent channel pairs: ``(u0 cos - u1 sin, u1 cos + u0 sin)``.
+
+    Computed in float32 and returned in the type of ``x``.
+
+    Args:
+        x: (B, L, ..., d) tokens.
+        table: (L, d/2, 2) from :func:`rotary_table_2d`.
+
+    Returns:
+        Same shape and type as ``x``.
+    """
+    shape = (table.shape[0],) + (1,) * (x.dim() - 3) + tuple(table.shape[1:])
+    pairs = x.unflatten(-1, (-1, 2))
+    if table.dtype == torch.float32 and pairs.dtype != torch.float64:
+        pairs = pairs.float()
+    table = table.reshape(shape).to(pairs.dtype)
+    if torch.compiler.is_compiling() or x.device.type == "meta":
+        first, second = pairs.unbind(-1)
+        cos, sin = table.unbind(-1)
+        rotated = torch.stack((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    else:
+        # one complex multiplication is several times faster than strided real ones
+        rotated = torch.view_as_real(
+            torch.view_as_complex(pairs.contiguous()) * torch.view_as_complex(table.contiguous())
+        )
+    return rotated.flatten(-2).to(x.dtype)

@@ -1,0 +1,74 @@
+"""Semantic equitable clustering attention on `scaled_dot_product_attention`; see README.md beside it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmeffvit.ops.sec_attention.reference import cluster_sizes
+
+
+class _PermuteRows(torch.autograd.Function):
+    """``rows[index]`` for a permutation: its gradient is another gather, not a scatter with adds."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(index, inverse)
+        return rows.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        index, inverse = ctx.saved_tensors
+        return _PermuteRows.apply(grad.contiguous(), inverse, index), None, None
+
+
+def _fast_token_order(k: Tensor) -> Tensor:
+    """Same order as the reference's: the norm of the mean key is a positive constant and is left out.
+
+    (B, L, h, d) -> (B, h, L).
+    """
+    with torch.no_grad(), torch.autocast(k.device.type, enabled=False):
+        k = k.float() if k.dtype != torch.float64 else k
+        centre = k.mean(dim=1)
+        products = torch.einsum("blhd,bhd->bhl", k, centre)
+        norms = torch.linalg.vector_norm(k, dim=-1).clamp_min(1e-12).transpose(1, 2)
+        return (products / norms).argsort(dim=-1, stable=True)
+
+
+def sec_attention_fused(
+    q: Tensor, k: Tensor, v: Tensor, num_clusters: int, *, scale: float | None = None
+) -> Tensor:
+    """See :func:`mmeffvit.ops.sec_attention`."""
+    batch, tokens, heads, head_dim = q.shape
+    sizes = cluster_sizes(tokens, num_clusters)
+    if len(sizes) == 1:
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
+
+    # rows of a (B*L*h, d) view, listed cluster by cluster: (B, h, L) -> (B*h*L)
+    order = _fast_token_order(k)
+    device = q.device
+    first_row = torch.arange(batch, device=device)[:, None, None] * (tokens * heads)
+    head = torch.arange(heads, device=device)[:, None]
+    to_clusters = (first_row + order * heads + head).flatten()
+    to_tokens = torch.empty_like(to_clusters)
+    to_tokens[to_clusters] = torch.arange(to_clusters.numel(), device=device)
+
+    q, k, v = (
+        _PermuteRows.apply(t.reshape(-1, head_dim), to_clusters, to_tokens).view(
+            batch * heads, tokens, head_dim
+        )
+        for t in (q, k, v)
+    )
+    # clusters of L // K + 1 tokens come first, then those of L // K: at most two calls, no mask
+    larger = sizes.count(sizes[0]) if sizes[0] != sizes[-1] else 0
+    cut = larger * sizes[0]
+    parts = []
+    for start, stop, size in ((0, cut, sizes[0]), (cut, tokens, sizes[-1])):
+        if stop > start:
+            part = (t[:, start:stop].unflatten(1, (-1, size)) for t in (q, k, v))
+            parts.append(F.scaled_dot_product_attention(*part, scale=scale).flatten(1, 2))
+    out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    out = _PermuteRows.apply(out.reshape(-1, head_dim), to_tokens, to_clusters)
+    return out.view(batch, tokens, heads, head_dim)
