@@ -1,8 +1,17 @@
-"""What goes wrong because of what was asked for, not because of a defect."""
+"""What stops a run because of its inputs, not because of a defect; tools print it as one sentence."""
 
 
 class LaunchError(RuntimeError):
-    """A run cannot start as asked; the message says what was given, what is missing and what to do.
+    """A run cannot start as asked; the message says what was given, what is missing, what to do."""
 
-    Tools print the message without a traceback and leave with status 2.
-    """
+    exit_status = 2
+
+
+class CheckpointError(LaunchError):
+    """A checkpoint is truncated, corrupt, unsafe to load, or not of this model."""
+
+
+class InvalidLossError(RuntimeError):
+    """A loss became NaN or infinite during training."""
+
+    exit_status = 1

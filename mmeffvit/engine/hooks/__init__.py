@@ -1,0 +1,7 @@
+"""Hooks for mmengine's Runner."""
+
+from mmeffvit.engine.hooks.checkpoint import SafeCheckpointHook
+from mmeffvit.engine.hooks.invalid_loss import CheckInvalidLossHook
+from mmeffvit.engine.hooks.reproducible_resume import ReproducibleResumeHook
+
+__all__ = ["CheckInvalidLossHook", "ReproducibleResumeHook", "SafeCheckpointHook"]
