@@ -23,7 +23,7 @@ MODELS = Registry(
     locations=["mmeffvit.layers", "mmeffvit.models"],
 )
 DATASETS = Registry(
-    "dataset", parent=MMENGINE_DATASETS, scope=_SCOPE, locations=["mmeffvit.datasets"]
+    "dataset", parent=MMENGINE_DATASETS, scope=_SCOPE, locations=["mmeffvit.datasets.coco"]
 )
 TRANSFORMS = Registry(
     "transform",
