@@ -1,7 +1,7 @@
 """Packaging beyond pyproject.toml: configs, tools and the model index travel in ``mmeffvit/.mim``.
 
-OpenMMLab's command line and ``_base_ = 'mmeffvit::...'`` look for them there. A wheel gets copies; an
-editable install gets links, so that an edited config is the one that runs.
+OpenMMLab's command line and ``_base_ = 'mmeffvit::...'`` look for them there. A wheel gets copies;
+an editable install gets links, so that an edited config is the one that runs.
 """
 
 import shutil

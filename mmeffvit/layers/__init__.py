@@ -1,5 +1,4 @@
-"""Modules that two or more networks share. They need torch only, and `mmeffvit.registry` to be named
-in configs."""
+"""Modules that two or more networks share."""
 
 from mmeffvit.layers.context import MapContext
 from mmeffvit.layers.drop_path import DropPath

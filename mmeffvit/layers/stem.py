@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 
 class ConvStem(nn.Sequential):
-    """3x3 convolutions, each with batch norm, GELU between them: (B, 3, H, W) -> (B, C, ~H/4, ~W/4).
+    """3x3 convolutions, each with batch norm, GELU between: (B, 3, H, W) -> (B, C, ~H/4, ~W/4).
 
     Args:
         in_channels: Channels of the input.
         widths: Output channels of each convolution.
-        strides: Stride of each convolution. A side of n pixels becomes ceil(n / 2) at a stride of 2.
+        strides: Stride of each convolution. A side of n pixels becomes ceil(n / 2) at a stride of
+            2.
     """
 
     def __init__(self, in_channels: int, widths: Sequence[int], strides: Sequence[int]):

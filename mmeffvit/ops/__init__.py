@@ -1,7 +1,7 @@
 """Attention operators as pure functions on tensors: torch only, no modules, no configs.
 
-Shapes are written in one alphabet: B batch, C channels, H W map, L tokens, h heads, d head dimension,
-K clusters.
+Shapes are written in one alphabet: B batch, C channels, H W map, L tokens, h heads, d head
+dimension, K clusters.
 """
 
 from mmeffvit.ops.dispatch import UnavailableImplementationError, explain, implementations, select

@@ -1,8 +1,8 @@
 """Which implementation of an operator runs, and why.
 
 The order is: the ``implementation`` argument, then the environment variable
-``MMEFFVIT_IMPLEMENTATION``, then the first registered one that can run. The variable holds one name for
-all operators (``reference``) or names per operator (``sec_attention=reference,rala=fused``).
+``MMEFFVIT_IMPLEMENTATION``, then the first registered one that can run. The variable holds one name
+for all operators (``reference``) or names per operator (``sec_attention=reference,rala=fused``).
 """
 
 from __future__ import annotations

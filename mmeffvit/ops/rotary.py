@@ -1,6 +1,7 @@
 """Rotary position tables and their application to adjacent channel pairs.
 
-A table holds unit complex numbers ``cos + i sin``, stored as real pairs in float32 whatever the compute
+A table holds unit complex numbers ``cos + i sin``, stored as real pairs in float32 whatever the
+compute
 type: angles grow with the map, and half precision cannot tell large ones apart.
 """
 
@@ -52,11 +53,11 @@ def rotary_table_2d(
     device: torch.device | str = "cpu",
     base: float = 10000.0,
 ) -> Tensor:
-    """Rotary table of a map: the first half of a head's channels encodes the row, the second the column.
+    """Rotary table of a map: a head's first half encodes the row, its second the column.
 
-    The token at (y, x), in row-major order, is rotated by the angles ``y * w_t`` in its first ``d/4``
-    channel pairs and by ``x * w_t`` in the others, with ``w_t = base^(-t / (d/4 - 1))``. Used by SecViT,
-    SSViT and RAVLT. Tables are cached by size and device.
+    The token at (y, x), in row-major order, is rotated by the angles ``y * w_t`` in its first
+    ``d/4`` channel pairs and by ``x * w_t`` in the others, with ``w_t = base^(-t / (d/4 - 1))``.
+    Used by SecViT, SSViT and RAVLT. Tables are cached by size and device.
 
     Args:
         height: Rows of the map.

@@ -1,0 +1,6 @@
+"""What tests need, here and in projects that add networks: golden files and tolerances."""
+
+from mmeffvit.testing.compare import relative_rms_error
+from mmeffvit.testing.golden import TOLERANCES, check_golden
+
+__all__ = ["TOLERANCES", "check_golden", "relative_rms_error"]

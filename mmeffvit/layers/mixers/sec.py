@@ -19,12 +19,13 @@ class SECMixer(LePEAttention):
         num_heads: Heads h.
         num_clusters: Clusters K, whatever the size of the map; 1 or less is plain attention.
         tokens_per_cluster: If given, the number of clusters follows the map,
-            ``max(1, round(H * W / tokens_per_cluster))``, and `num_clusters` only says whether there
-            are clusters at all: cost grows linearly with area. Not from the paper.
+            ``max(1, round(H * W / tokens_per_cluster))``, and `num_clusters` only says whether
+            there are clusters at all: cost grows linearly with area. Not from the paper.
         implementation: Of `mmeffvit.ops.sec_attention`; None lets it choose.
 
     Raises:
-        ValueError: The head dimension is not a multiple of 4, or `tokens_per_cluster` is not positive.
+        ValueError: The head dimension is not a multiple of 4, or `tokens_per_cluster` is not
+            positive.
     """
 
     def __init__(
@@ -38,8 +39,8 @@ class SECMixer(LePEAttention):
         super().__init__(embed_dims, num_heads)
         if self.head_dim % 4:
             raise ValueError(
-                "SECMixer encodes positions in groups of 4 channels: embed_dims / num_heads must be "
-                f"a multiple of 4, got {embed_dims} / {num_heads}"
+                "SECMixer encodes positions in groups of 4 channels: embed_dims / num_heads must "
+                f"be a multiple of 4, got {embed_dims} / {num_heads}"
             )
         if tokens_per_cluster is not None and tokens_per_cluster < 1:
             raise ValueError(f"tokens_per_cluster must be at least 1, got {tokens_per_cluster}")

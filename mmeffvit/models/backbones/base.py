@@ -1,4 +1,4 @@
-"""The contract of all backbones: arguments, outputs, freezing and errors that every network shares."""
+"""The contract of all backbones: arguments, outputs, freezing and errors they share."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from mmeffvit.models.official import KeyRule
+
 
 class BaseBackbone(BaseModule):
     """A backbone maps (B, 3, H, W) to a tuple of (B, C_i, ceil(H/s_i), ceil(W/s_i)) maps.
@@ -21,17 +23,18 @@ class BaseBackbone(BaseModule):
 
     Args:
         arch: Name of a variant in `arch_zoo`, or a dict with exactly the keys of `arch_keys`.
-        out_indices: Stages whose maps are returned, from 0; ascending. Stages after the last one are
-            not built.
+        out_indices: Stages whose maps are returned, from 0; ascending. Stages after the last one
+            are not built.
         out_norm: Put a LayerNorm over channels on each returned map.
-        drop_path_rate: Largest stochastic-depth rate, reached linearly at the last block of the whole
-            network. None takes the paper's value for a named variant and 0 for a dict.
+        drop_path_rate: Largest stochastic-depth rate, reached linearly at the last block of the
+            whole network. None takes the paper's value for a named variant and 0 for a dict.
         frozen_stages: -1 freezes nothing, 0 the stem, i the stem and the first i stages, with their
             output norms; frozen batch norms keep their statistics.
         norm_eval: Keep the statistics of all batch norms (also synchronised ones) while training.
         with_cp: Recompute blocks in the backward pass to save memory (non-reentrant checkpointing).
-        init_cfg: Of mmengine. ``dict(type='Pretrained', checkpoint=FILE, prefix='backbone.')`` reads
-            .pth (weights only) and .safetensors, and fails when part of the network is not in the file.
+        init_cfg: Of mmengine. ``dict(type='Pretrained', checkpoint=FILE, prefix='backbone.')``
+            reads .pth (weights only) and .safetensors, and fails when part of the network is not in
+            the file.
 
     Raises:
         ValueError: The variant, the keys, `out_indices` or `frozen_stages` are not possible.
@@ -52,6 +55,8 @@ class BaseBackbone(BaseModule):
     drop_path_rates: ClassVar[dict[str, float]] = {}
     #: keys that an arch dict must have
     arch_keys: ClassVar[tuple[str, ...]] = ()
+    #: keys of the authors' checkpoints and ours; empty where none were published
+    official_rules: ClassVar[tuple[KeyRule, ...]] = ()
     #: strides of all stages
     stage_strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
     #: smallest side of an image, in pixels
@@ -82,9 +87,9 @@ class BaseBackbone(BaseModule):
         self.drop_path_rate = drop_path_rate
         if not -1 <= frozen_stages <= self.num_built_stages:
             raise ValueError(
-                f"frozen_stages={frozen_stages} is not possible with out_indices={self.out_indices}: "
-                f"-1 freezes nothing, 0 the stem, 1 to {self.num_built_stages} the stem and so many "
-                "stages"
+                f"frozen_stages={frozen_stages} is not possible with out_indices="
+                f"{self.out_indices}: -1 freezes nothing, 0 the stem, 1 to "
+                f"{self.num_built_stages} the stem and so many stages"
             )
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -112,8 +117,9 @@ class BaseBackbone(BaseModule):
         unknown = [key for key in arch if key not in cls.arch_keys]
         if missing or unknown:
             raise ValueError(
-                f"the arch dict of {cls.__name__} needs exactly the keys {', '.join(cls.arch_keys)}; "
-                f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}"
+                f"the arch dict of {cls.__name__} needs exactly the keys "
+                f"{', '.join(cls.arch_keys)}; missing: {', '.join(missing) or 'none'}; "
+                f"unknown: {', '.join(unknown) or 'none'}"
             )
         return copy.deepcopy(dict(arch))
 

@@ -1,8 +1,9 @@
 """The pyramid that SecViT, RAVLT, SSViT and RMT share: only the token mixers differ.
 
-Stem, then four stages; each block adds, in this order, a depth-wise convolution (conditional position),
-a token mixer and a feed-forward network with a depth-wise convolution in it. Maps stay (B, C, H, W) with
-channels last in memory, so that norms over channels and 1x1 convolutions need no copies.
+Stem, then four stages; each block adds, in this order, a depth-wise convolution (conditional
+position), a token mixer and a feed-forward network with a depth-wise convolution in it. Maps stay
+(B, C, H, W) with channels last in memory, so that norms over channels and 1x1 convolutions need no
+copies.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mmeffvit.registry import MODELS
 
 
 class PyramidBlock(nn.Module):
-    """``x + P(x)``, then pre-norm residual branches for the token mixer and the feed-forward network.
+    """``x + P(x)``, then pre-norm residual branches for token mixer and feed-forward network.
 
     Args:
         dim: Channels C.
@@ -78,8 +79,8 @@ class PyramidViT(BaseBackbone):
     Arguments common to all backbones are those of `BaseBackbone`. The keys of an arch dict:
 
     - ``embed_dims``, ``depths``, ``num_heads``, ``mlp_ratios``: four numbers each.
-    - ``mixers``: four entries, each a config (``dict(type='mmeffvit.SECMixer', num_clusters=8)``) or a
-      list of configs, one per block. ``embed_dims`` and ``num_heads`` are filled in.
+    - ``mixers``: four entries, each a config (``dict(type='mmeffvit.SECMixer', num_clusters=8)``)
+      or a list of configs, one per block. ``embed_dims`` and ``num_heads`` are filled in.
     - ``layer_scale``: four initial values, None where a stage has none.
     """
 
@@ -161,7 +162,7 @@ class PyramidViT(BaseBackbone):
         )
 
     def reset_parameters(self) -> None:
-        """Draw the weights: convolutions from a normal of std 0.02 with zero bias, norms 1 and 0."""
+        """Draw convolutions from a normal of std 0.02, with zero bias; norms are 1 and 0."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.trunc_normal_(module.weight, std=0.02)

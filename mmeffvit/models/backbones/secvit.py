@@ -1,8 +1,8 @@
 """SecViT: semantic equitable clustering (arXiv 2405.13337).
 
-The published classifiers equal this network with `out_norm=False` and `ConvClsHead` on its last map. The
-paper's text available to us holds no detection code: the norm on each output is ours, after the same
-authors' RMT and RAVLT.
+The published classifiers equal this network with `out_norm=False` and `ConvClsHead` on its last
+map. The paper's text available to us holds no detection code: the norm on each output is ours,
+after the same authors' RMT and RAVLT.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from mmeffvit.models.backbones.pyramid import PyramidViT
+from mmeffvit.models.official import PYRAMID_RULES, KeyRule
 from mmeffvit.registry import MODELS
 
 
@@ -32,14 +33,14 @@ class SecViT(PyramidViT):
     ``num_clusters`` (four entries, each a number or a list with one per block; 1 or less is plain
     attention) and ``layer_scale`` (four initial values or None).
 
-    The number of clusters is fixed by default, as published: attention costs grow with the square of
-    the area. Maps whose size does not divide get clusters that differ by one token.
+    The number of clusters is fixed by default, as published: attention costs grow with the square
+    of the area. Maps whose size does not divide get clusters that differ by one token.
 
     Args:
         arch: 'tiny', 'small', 'base', 'large' or a dict.
-        tokens_per_cluster: Let the number of clusters follow the size of the map, so that cost grows
-            linearly with the area: 98 is what the published cluster counts give at 224 x 224. Not from
-            the paper, and not what published weights were trained with at other sizes.
+        tokens_per_cluster: Let the number of clusters follow the size of the map, so that cost
+            grows linearly with the area: 98 is what the published cluster counts give at 224 x 224.
+            Not from the paper, and not what published weights were trained with at other sizes.
         implementation: Of `mmeffvit.ops.sec_attention`; None lets it choose.
         **kwargs: Those of `BaseBackbone`.
     """
@@ -67,6 +68,17 @@ class SecViT(PyramidViT):
         "base": 0.4,
         "large": 0.5,
     }
+    official_rules: ClassVar[tuple[KeyRule, ...]] = (
+        *PYRAMID_RULES,
+        KeyRule(
+            r"layers\.(\d+)\.blocks\.(\d+)\.attn\.(qkv|lepe)\.(\w+)",
+            r"backbone.stages.\1.blocks.\2.mixer.\3.\4",
+        ),
+        KeyRule(
+            r"layers\.(\d+)\.blocks\.(\d+)\.attn\.out_proj\.(\w+)",
+            r"backbone.stages.\1.blocks.\2.mixer.proj.\3",
+        ),
+    )
 
     def __init__(
         self,
@@ -80,6 +92,20 @@ class SecViT(PyramidViT):
             "implementation": implementation,
         }
         super().__init__(arch, **kwargs)
+
+    @classmethod
+    def arch_from_official(cls, constructor: dict[str, Any]) -> dict[str, Any]:
+        """Our arch dict from the arguments of the authors' constructor."""
+        return {
+            **{
+                key: constructor[key] for key in ("embed_dims", "depths", "num_heads", "mlp_ratios")
+            },
+            "num_clusters": constructor["num_clusterss"],
+            "layer_scale": [
+                constructor["layer_init_values"] if on else None
+                for on in constructor["layerscales"]
+            ],
+        }
 
     def _mixers_of_stage(self, stage: int) -> list[dict[str, Any]]:
         clusters, depth = self.arch["num_clusters"][stage], self.arch["depths"][stage]

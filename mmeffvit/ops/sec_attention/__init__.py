@@ -29,14 +29,14 @@ def sec_attention(
 ) -> Tensor:
     """Softmax attention inside clusters of equal size, made by similarity to the mean key.
 
-    Per sample and head, tokens are ordered by the cosine similarity between their key and the mean of
-    all keys, and the ordered sequence is cut into ``num_clusters`` consecutive groups; every token
-    attends to the tokens of its own group. Where the number of tokens L does not divide, the first
-    ``L mod K`` groups have one token more; more clusters than tokens become L clusters. One cluster or
-    fewer is plain attention.
+    Per sample and head, tokens are ordered by the cosine similarity between their key and the mean
+    of all keys, and the ordered sequence is cut into ``num_clusters`` consecutive groups; every
+    token attends to the tokens of its own group. Where the number of tokens L does not divide, the
+    first ``L mod K`` groups have one token more; more clusters than tokens become L clusters. One
+    cluster or fewer is plain attention.
 
-    The order is computed in float32 and carries no gradient, as in the paper; ties are broken by the
-    position of the token.
+    The order is computed in float32 and carries no gradient, as in the paper; ties are broken by
+    the position of the token.
 
     Args:
         q: (B, L, h, d) queries, already rotated.

@@ -1,4 +1,4 @@
-"""Semantic equitable clustering attention on `scaled_dot_product_attention`; see README.md beside it."""
+"""Clustering attention on `scaled_dot_product_attention`; derived in README.md beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmeffvit.ops.sec_attention.reference import cluster_sizes
 
 
 class _PermuteRows(torch.autograd.Function):
-    """``rows[index]`` for a permutation: its gradient is another gather, not a scatter with adds."""
+    """``rows[index]`` for a permutation: its gradient is a gather too, not a scatter."""
 
     @staticmethod
     def forward(ctx, rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ class _PermuteRows(torch.autograd.Function):
 
 
 def _fast_token_order(k: Tensor) -> Tensor:
-    """Same order as the reference's: the norm of the mean key is a positive constant and is left out.
+    """The reference's order: the norm of the mean key is a positive constant and left out.
 
     (B, L, h, d) -> (B, h, L).
     """

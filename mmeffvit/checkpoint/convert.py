@@ -1,0 +1,169 @@
+"""Official checkpoints to our keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from mmeffvit.checkpoint.files import CheckpointError
+from mmeffvit.models.backbones import BaseBackbone
+from mmeffvit.models.official import KeyRule
+from mmeffvit.models.zoo import backbone_classes
+
+#: where authors put the weights, best first: published figures mostly belong to averaged ones
+CONTAINERS = ("model_ema", "state_dict_ema", "model", "state_dict")
+
+
+@dataclass
+class Conversion:
+    """What became of an official checkpoint.
+
+    Attributes:
+        family: Family of networks, such as ``'secvit'``.
+        variant: Name of the published variant with these sizes, such as ``'tiny'``, or None.
+        container: Entry of the file that the weights came from; '' if it held them directly.
+        state_dict: Weights under our keys, which start with ``backbone.`` or ``head.``.
+        ignored: Official key -> why it is left out.
+    """
+
+    family: str
+    variant: str | None
+    container: str
+    state_dict: dict[str, Tensor]
+    ignored: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        name = f"{self.family}-{self.variant}" if self.variant else f"{self.family} of another size"
+        source = f"the entry '{self.container}'" if self.container else "the file itself"
+        lines = [f"{name}: {len(self.state_dict)} tensors converted from {source}"]
+        for key, reason in self.ignored.items():
+            lines.append(f"  ignored {key}: {reason}")
+        return "\n".join(lines)
+
+
+def find_weights(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
+    """The weights inside a training state, and the name of the entry that holds them.
+
+    Containers may be nested (``model_ema`` of a wrapper holds ``state_dict``); a leading
+    ``module.`` is taken off the keys.
+
+    Raises:
+        CheckpointError: There are none.
+    """
+    path = []
+    while not any(isinstance(value, Tensor) for value in checkpoint.values()):
+        for name in CONTAINERS:
+            if isinstance(checkpoint.get(name), Mapping) and checkpoint[name]:
+                checkpoint = checkpoint[name]
+                path.append(name)
+                break
+        else:
+            raise CheckpointError(
+                "no weights found: the checkpoint has the entries "
+                f"{', '.join(map(str, checkpoint)) or '(none)'}, "
+                f"and weights are looked for directly and in {', '.join(CONTAINERS)}"
+            )
+    weights = {key: value for key, value in checkpoint.items() if isinstance(value, Tensor)}
+    if weights and all(key.startswith("module.") for key in weights):
+        weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    return weights, ".".join(path)
+
+
+def convert_official(checkpoint: Mapping[str, Any], family: str) -> Conversion:
+    """Give an official checkpoint our keys and shapes.
+
+    Args:
+        checkpoint: What the file holds: weights, or a training state with ``model_ema``, ``model``
+            or ``state_dict``; keys may start with ``module.``, and with ``backbone.`` in detectors.
+        family: One of the families of `mmeffvit.list_backbones`.
+
+    Raises:
+        ValueError: The family is not known, or its authors published no weights.
+        CheckpointError: The weights are not the family's.
+    """
+    classes = {name: cls for name, cls in backbone_classes().items() if cls.official_rules}
+    if family not in classes:
+        raise ValueError(
+            f"no official checkpoints are known for '{family}'; they are for {', '.join(classes)}"
+        )
+    weights, container = find_weights(checkpoint)
+    ignored: dict[str, str] = {}
+    if any(key.startswith("backbone.") for key in weights):
+        for key in [key for key in weights if not key.startswith("backbone.")]:
+            ignored[key] = "not part of the backbone"
+            del weights[key]
+        weights = {key.removeprefix("backbone."): value for key, value in weights.items()}
+
+    state_dict: dict[str, Tensor] = {}
+    unknown = []
+    for key, value in weights.items():
+        rule, target = _apply(classes[family].official_rules, key)
+        if rule is None:
+            unknown.append(key)
+        elif target is None:
+            ignored[key] = rule.reason
+        else:
+            state_dict[target] = _reshape(key, value, rule)
+    if unknown or not any(key.startswith("backbone.") for key in state_dict):
+        raise CheckpointError(_not_the_family(family, weights, unknown, classes))
+    return Conversion(family, _variant(classes[family], state_dict), container, state_dict, ignored)
+
+
+def _apply(rules: tuple[KeyRule, ...], key: str) -> tuple[KeyRule | None, str | None]:
+    for rule in rules:
+        match = rule.match(key)
+        if match:
+            return rule, rule.rename(match)
+    return None, None
+
+
+def _reshape(key: str, value: Tensor, rule: KeyRule) -> Tensor:
+    if rule.ndim is None or value.dim() == rule.ndim:
+        return value
+    kept = [size for size in value.shape if size != 1]
+    if len(kept) > rule.ndim:
+        raise CheckpointError(
+            f"'{key}' has the shape {tuple(value.shape)}, where {rule.ndim} axes other than "
+            "one are expected"
+        )
+    # an axis of size one may also be a real one (a single class): keep the first axes
+    return value.reshape(value.shape[: rule.ndim] if rule.ndim > 1 else -1)
+
+
+def _not_the_family(
+    family: str,
+    weights: Mapping[str, Tensor],
+    unknown: list[str],
+    classes: Mapping[str, type[BaseBackbone]],
+) -> str:
+    others = [
+        name
+        for name, cls in classes.items()
+        if name != family and all(_apply(cls.official_rules, key)[0] for key in weights)
+    ]
+    hint = f" They look like {' or '.join(others)}." if others else ""
+    examples = ", ".join(unknown[:4]) or "none of the expected keys is there"
+    return (
+        f"these are not weights of {family}: {len(unknown)} of {len(weights)} keys do not belong "
+        f"to it ({examples}).{hint}"
+    )
+
+
+def _variant(cls: type[BaseBackbone], state_dict: Mapping[str, Tensor]) -> str | None:
+    """The published variant with these widths and depths."""
+    dims, depths = [], []
+    stage = 0
+    while f"backbone.stages.{stage}.blocks.0.norm1.weight" in state_dict:
+        dims.append(state_dict[f"backbone.stages.{stage}.blocks.0.norm1.weight"].numel())
+        block = 0
+        while f"backbone.stages.{stage}.blocks.{block}.norm1.weight" in state_dict:
+            block += 1
+        depths.append(block)
+        stage += 1
+    for name, arch in cls.arch_zoo.items():
+        if dims == list(arch["embed_dims"]) and depths == list(arch["depths"]):
+            return name
+    return None

@@ -1,0 +1,73 @@
+"""How the keys of official checkpoints are written down, for `mmeffvit.checkpoint`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class KeyRule:
+    """One line of a key map.
+
+    Attributes:
+        pattern: Regular expression that matches a whole official key.
+        target: Our key, with ``\\1`` for groups; None drops the key.
+        ndim: Number of axes that stay, where the official tensor has more of size one.
+        shift: Added to the first group, as a number, before it is put into the target.
+        reason: Why a key is dropped.
+    """
+
+    pattern: str
+    target: str | None
+    ndim: int | None = None
+    shift: int = 0
+    reason: str = ""
+
+    def match(self, key: str) -> re.Match | None:
+        return re.fullmatch(self.pattern, key)
+
+    def rename(self, match: re.Match) -> str | None:
+        if self.target is None:
+            return None
+        groups = list(match.groups())
+        if self.shift:
+            groups[0] = str(int(groups[0]) + self.shift)
+        return re.sub(r"\\(\d)", lambda m: groups[int(m.group(1)) - 1], self.target)
+
+
+#: what SecViT, RAVLT and SSViT have in common; ours on the right
+PYRAMID_RULES: tuple[KeyRule, ...] = (
+    KeyRule(r"patch_embed\.proj\.(\d+)\.(\w+)", r"backbone.stem.\1.\2"),
+    KeyRule(
+        r"layers\.(\d+)\.RoPE\.angle",
+        None,
+        reason="a table that is computed from the head dimension",
+    ),
+    KeyRule(
+        r"layers\.(\d+)\.blocks\.(\d+)\.norm([12])\.norm\.(\w+)",
+        r"backbone.stages.\1.blocks.\2.norm\3.\4",
+    ),
+    KeyRule(
+        r"layers\.(\d+)\.blocks\.(\d+)\.gamma_([12])",
+        r"backbone.stages.\1.blocks.\2.layer_scale\3.gamma",
+        ndim=1,
+    ),
+    KeyRule(
+        r"layers\.(\d+)\.blocks\.(\d+)\.(pos|ffn\.\w+)\.(weight|bias)",
+        r"backbone.stages.\1.blocks.\2.\3.\4",
+    ),
+    KeyRule(
+        r"layers\.(\d+)\.downsample\.reduction\.(\w+)",
+        r"backbone.stages.\1.downsample.conv.\2",
+        shift=1,
+    ),
+    KeyRule(
+        r"layers\.(\d+)\.downsample\.norm\.(\w+)",
+        r"backbone.stages.\1.downsample.norm.\2",
+        shift=1,
+    ),
+    KeyRule(r"(proj|norm)\.(\w+)", r"head.\1.\2"),
+    KeyRule(r"head\.(weight)", r"head.fc.\1", ndim=2),
+    KeyRule(r"head\.(bias)", r"head.fc.\1"),
+)
