@@ -3,7 +3,6 @@
 
 import argparse
 import os
-import sys
 
 from mmeffvit import compat
 
@@ -38,25 +37,26 @@ def parse_args(argv=None):
 def main(argv=None):
     compat.setup()
     args = parse_args(argv)
-    from mmeffvit.engine import launch
+    from mmeffvit.engine import data, environment, evaluation, launch
 
     cfg = launch.load_config(args.config)
     cfg.launcher = args.launcher
     launch.apply_options(cfg, args.cfg_options, args.data_root)
     launch.set_work_dir(cfg, args.work_dir)
-    cfg.load_from = args.checkpoint
+    cfg.load_from, cfg.resume = args.checkpoint, False
     if args.show_dir is not None:
-        launch.draw_predictions(cfg, args.show_dir)
+        evaluation.draw_predictions(cfg, args.show_dir)
     if args.out is not None:
-        launch.dump_predictions(cfg, args.out)
-    launch.build_runner(cfg).test()
+        evaluation.dump_predictions(cfg, args.out)
+
+    data.check_data(cfg, ["test"])
+    notes = environment.fit_to_device(cfg, training=False)
+    runner = launch.build_runner(cfg, notes)
+    evaluation.check_weights(runner.model, args.checkpoint)
+    runner.test()
 
 
 if __name__ == "__main__":
-    from mmeffvit.engine.errors import LaunchError
+    from mmeffvit.engine.launch import exit_with_sentence
 
-    try:
-        main()
-    except LaunchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    exit_with_sentence(main)

@@ -3,7 +3,6 @@
 
 import argparse
 import os
-import sys
 
 from mmeffvit import compat
 
@@ -49,7 +48,7 @@ def parse_args(argv=None):
 def main(argv=None):
     compat.setup()
     args = parse_args(argv)
-    from mmeffvit.engine import launch
+    from mmeffvit.engine import data, environment, launch, resume
 
     cfg = launch.load_config(args.config)
     cfg.launcher = args.launcher
@@ -59,17 +58,18 @@ def main(argv=None):
         launch.enable_amp(cfg)
     if args.auto_scale_lr:
         launch.enable_auto_scale_lr(cfg)
-    if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == "auto" else args.resume
-    launch.build_runner(cfg).train()
+
+    data.check_data(cfg, ("train", "val"))
+    notes = [
+        *environment.fit_to_device(cfg),
+        *launch.add_safety_hooks(cfg),
+        *resume.set_resume(cfg, args.resume),
+        *launch.set_seed(cfg),
+    ]
+    launch.build_runner(cfg, notes).train()
 
 
 if __name__ == "__main__":
-    from mmeffvit.engine.errors import LaunchError
+    from mmeffvit.engine.launch import exit_with_sentence
 
-    try:
-        main()
-    except LaunchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    exit_with_sentence(main)

@@ -4,8 +4,10 @@ Every step is a function of a Config, so that it can be read, tested and used fr
 """
 
 import difflib
+import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,13 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmeffvit.engine.errors import LaunchError
+from mmeffvit.checkpoint import CheckpointError
+from mmeffvit.engine.data import set_data_root
+from mmeffvit.engine.environment import init_process_group
+from mmeffvit.engine.errors import InvalidLossError, LaunchError
 
-_DATA_KEYS = tuple(
-    f"{split}_{part}" for split in ("train", "val", "test") for part in ("dataloader", "evaluator")
-)
+Notes = list[tuple[int, str]]
+"""Messages for the log, each with its level, from before there is a log."""
 
 
 def load_config(name: str) -> Config:
@@ -33,39 +37,33 @@ def load_config(name: str) -> Config:
     """
     package, separator, relative = name.partition("::")
     if not separator:
-        root, relative = Path(), name
-    else:
-        spec = find_spec(package) if package.isidentifier() else None
-        if spec is None or not spec.submodule_search_locations:
-            raise LaunchError(
-                f"The config {name!r} names the package {package!r}, which is not installed; "
-                "install it, or give the path of a config file."
-            )
-        root = Path(next(iter(spec.submodule_search_locations))) / ".mim" / "configs"
-    path = root / relative
-    if not path.is_file():
-        raise LaunchError(_no_such_config(name, root, relative))
-    return Config.fromfile(str(path))
+        path = Path(name)
+        if path.is_file():
+            return Config.fromfile(name)
+        folder = next((parent for parent in path.parents if parent.is_dir()), Path())
+        close = _close_matches(path.name, [*folder.glob("*.py"), *Path("configs").rglob("*.py")])
+        raise LaunchError(f"There is no config {name!r} (looked for at {path.resolve()}){close}.")
+
+    spec = find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise LaunchError(
+            f"The config {name!r} names the package {package!r}, which is not installed; "
+            "install it, or give the path of a config file."
+        )
+    root = Path(next(iter(spec.submodule_search_locations)), ".mim", "configs")
+    if (root / relative).is_file():
+        return Config.fromfile(str(root / relative))
+    known = [path.relative_to(root) for path in root.rglob("*.py")]
+    close = _close_matches(Path(relative).name, known, prefix=f"{package}::")
+    raise LaunchError(f"There is no config {name!r}{close}.")
 
 
-def _no_such_config(name: str, root: Path, relative: str) -> str:
-    search = root if root.parts else _nearest_folder(Path(relative))
-    known = {path.relative_to(root).as_posix(): path.name for path in search.rglob("*.py")}
-    wanted = Path(relative).name
-    names = difflib.get_close_matches(wanted, set(known.values()), n=3, cutoff=0.6)
-    close = sorted(path for path, file in known.items() if file in names)[:5]
-    prefix = name.partition("::")[0] + "::" if "::" in name else ""
-    hint = "; close matches: " + ", ".join(prefix + path for path in close) if close else ""
-    where = "" if prefix else f" (looked for at {Path(relative).resolve()})"
-    return f"There is no config {name!r}{where}{hint}."
-
-
-def _nearest_folder(path: Path) -> Path:
-    """The deepest existing folder above a path, but never the whole file system."""
-    for parent in path.parents:
-        if parent.is_dir() and parent.resolve() != Path(parent.resolve().anchor):
-            return parent
-    return Path("configs")
+def _close_matches(name: str, known: Iterable[Path], prefix: str = "") -> str:
+    by_name: dict[str, set[str]] = {}
+    for path in known:
+        by_name.setdefault(path.name, set()).add(prefix + path.as_posix())
+    names = difflib.get_close_matches(name, by_name, n=3)
+    return "; close matches: " + ", ".join(min(by_name[n]) for n in names) if names else ""
 
 
 def apply_options(
@@ -79,67 +77,11 @@ def apply_options(
     options = dict(options or {})
     data_root = data_root or options.pop("data_root", None)
     if data_root is not None:
-        set_data_root(cfg, data_root)
+        set_data_root(cfg, str(data_root))
     cfg.merge_from_dict(options)
 
 
-def iter_datasets(dataset: Mapping | Sequence | None) -> Iterator[Mapping]:
-    """The innermost dataset configs, whatever wrappers (RepeatDataset, ConcatDataset) hold them."""
-    if isinstance(dataset, Mapping):
-        inner = [dataset[key] for key in ("dataset", "datasets") if dataset.get(key) is not None]
-        if not inner:
-            yield dataset
-        for item in inner:
-            yield from iter_datasets(item)
-    elif isinstance(dataset, Sequence) and not isinstance(dataset, str):
-        for item in dataset:
-            yield from iter_datasets(item)
-
-
-def set_data_root(cfg: Config, data_root: str) -> None:
-    """Move all datasets and the files that evaluators read to another folder.
-
-    Args:
-        cfg: Changed in place.
-        data_root: The new folder, with the same layout as the old one.
-
-    Raises:
-        LaunchError: If the config has no ``data_root``, or several.
-    """
-    datasets = [
-        dataset
-        for key in _DATA_KEYS
-        if key.endswith("dataloader") and cfg.get(key)
-        for dataset in iter_datasets(cfg[key].get("dataset"))
-    ]
-    roots = {os.path.normpath(d["data_root"]) for d in datasets if d.get("data_root")}
-    if len(roots) != 1:
-        found = ", ".join(sorted(roots)) or "none"
-        raise LaunchError(
-            f"data_root={data_root!r} needs a config whose datasets share one data_root; found: "
-            f"{found}. Set them one by one, such as --cfg-options train_dataloader.dataset.data_root=DIR."
-        )
-    (old,) = roots
-    for key in (*_DATA_KEYS, "data_root"):
-        if cfg.get(key) is not None:
-            cfg[key] = _moved(cfg[key], old, data_root)
-
-
-def _moved(value: Any, old: str, new: str) -> Any:
-    """A copy of a config tree in which paths under the folder `old` lie under `new`."""
-    if isinstance(value, Mapping):
-        return ConfigDict({k: _moved(v, old, new) for k, v in value.items()})
-    if isinstance(value, (list, tuple)):
-        return type(value)(_moved(v, old, new) for v in value)
-    if isinstance(value, str):
-        if value and os.path.normpath(value) == old:
-            return new
-        if value.startswith(old + "/"):
-            return os.path.join(new, value[len(old) + 1 :])
-    return value
-
-
-def set_work_dir(cfg: Config, work_dir: str | None) -> None:
+def set_work_dir(cfg: Config, work_dir: str | None = None) -> None:
     """Command line first, then the config, then ``work_dirs/<config name>``."""
     if work_dir is not None:
         cfg.work_dir = work_dir
@@ -152,7 +94,7 @@ def enable_amp(cfg: Config) -> None:
     kind = cfg.optim_wrapper.get("type", "OptimWrapper")
     if kind not in ("OptimWrapper", "AmpOptimWrapper"):
         raise LaunchError(
-            f"--amp replaces optim_wrapper.type='OptimWrapper' by 'AmpOptimWrapper', but this "
+            "--amp replaces optim_wrapper.type='OptimWrapper' by 'AmpOptimWrapper', but this "
             f"config has {kind!r}; set mixed precision in the config itself."
         )
     cfg.optim_wrapper.type = "AmpOptimWrapper"
@@ -169,27 +111,58 @@ def enable_auto_scale_lr(cfg: Config) -> None:
     cfg.auto_scale_lr.enable = True
 
 
-def build_runner(cfg: Config) -> Runner:
-    """``Runner.from_cfg``, or what ``runner_type`` names."""
-    return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+def add_safety_hooks(cfg: Config) -> Notes:
+    """Give any config, upstream ones too, what ``configs/_base_/default_runtime.py`` has.
+
+    That is SafeCheckpointHook in place of CheckpointHook, ReproducibleResumeHook and
+    CheckInvalidLossHook. A config that has a hook of these names keeps its own.
+    """
+    added = []
+    checkpoint = cfg.setdefault("default_hooks", ConfigDict()).setdefault("checkpoint", {})
+    # None switches checkpoints off
+    if checkpoint is not None and checkpoint.get("type", "CheckpointHook") == "CheckpointHook":
+        cfg.default_hooks.checkpoint = {"interval": 1, **checkpoint}
+        cfg.default_hooks.checkpoint.type = "mmeffvit.SafeCheckpointHook"
+        added.append("SafeCheckpointHook")
+    hooks = list(cfg.get("custom_hooks") or [])
+    present = {str(hook.get("type")).rpartition(".")[2] for hook in hooks}
+    for name in ("ReproducibleResumeHook", "CheckInvalidLossHook"):
+        if name not in present:
+            hooks.append({"type": f"mmeffvit.{name}"})
+            added.append(name)
+    cfg.custom_hooks = hooks
+    return (
+        [(logging.INFO, "Hooks added to those of the config: " + ", ".join(added))] if added else []
+    )
 
 
-def draw_predictions(cfg: Config, show_dir: str) -> None:
-    """Write a picture per test image into a folder, by mmdet's DetVisualizationHook."""
-    hook = (cfg.get("default_hooks") or {}).get("visualization") or {}
-    if hook.get("type") not in ("DetVisualizationHook", "mmdet.DetVisualizationHook"):
-        raise LaunchError(
-            "--show-dir draws with mmdet's hook, so the config needs "
-            "default_hooks=dict(visualization=dict(type='DetVisualizationHook')); "
-            f"found {hook.get('type')!r}."
-        )
-    # The hook joins a relative path to itself once more at every iteration.
-    hook.update(draw=True, test_out_dir=os.path.abspath(show_dir))
+def set_seed(cfg: Config) -> Notes:
+    """Without a seed no run can be repeated, or resumed as if it had not been interrupted."""
+    randomness = cfg.get("randomness") or {}
+    if randomness.get("seed") is not None:
+        return []
+    cfg.randomness = {**randomness, "seed": 0}
+    return [(logging.INFO, "randomness.seed=0, as the config sets none")]
 
 
-def dump_predictions(cfg: Config, path: str) -> None:
-    """Write all predictions of a test run to a pickle file, beside evaluating them."""
-    name = "DumpDetResults" if cfg.get("default_scope") == "mmdet" else "DumpResults"
-    evaluator = cfg.test_evaluator
-    evaluators = list(evaluator) if isinstance(evaluator, (list, tuple)) else [evaluator]
-    cfg.test_evaluator = [*evaluators, {"type": name, "out_file_path": path}]
+def build_runner(cfg: Config, notes: Notes = ()) -> Runner:
+    """``Runner.from_cfg``, or what ``runner_type`` names; `notes` begin its log."""
+    init_process_group(cfg)
+    runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    for level, message in notes:
+        runner.logger.log(level, message)
+    return runner
+
+
+def exit_with_sentence(main: Callable[[], Any]) -> None:
+    """Run a tool; what its user can put right is printed as a sentence, without a traceback.
+
+    The exit status is 2 if the run could not start as asked, and 1 if it went wrong later.
+    """
+    try:
+        main()
+    except (LaunchError, CheckpointError, InvalidLossError) as error:
+        # one process speaks for all of them when they cannot start
+        if isinstance(error, InvalidLossError) or os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(1 if isinstance(error, InvalidLossError) else 2)

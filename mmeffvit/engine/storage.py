@@ -1,17 +1,20 @@
-"""A storage backend of mmengine whose files are whole or absent."""
+"""Reading and writing through mmengine: files that are whole or absent, safetensors."""
 
 import os
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
+from mmengine.runner import CheckpointLoader
+
+from mmeffvit.checkpoint import read_checkpoint
 
 
 @register_backend("atomic_local")
 class AtomicLocalBackend(LocalBackend):
     """Local disk; a file appears under its name only when all of its bytes are on the disk.
 
-    Use it wherever mmengine takes ``backend_args``: ``dict(backend='atomic_local')``. The bytes go to
-    ``<name>.tmp`` in the same folder, which a later write of the same name overwrites.
+    Use it wherever mmengine takes ``backend_args``: ``dict(backend='atomic_local')``. The bytes go
+    to ``<name>.tmp`` in the same folder, which a later write of the same name overwrites.
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
@@ -42,3 +45,9 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@CheckpointLoader.register_scheme(prefixes=r".*\.safetensors$")
+def load_from_safetensors(filename: str, map_location: str | None = None) -> dict:
+    """Let mmengine's ``load_from`` and ``init_cfg`` read .safetensors files; onto the CPU."""
+    return {"state_dict": read_checkpoint(filename)}

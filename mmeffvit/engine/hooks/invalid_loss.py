@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -37,7 +38,11 @@ class CheckInvalidLossHook(Hook):
         """Raises InvalidLossError if a loss is not finite."""
         if not outputs or not self.every_n_train_iters(runner, self.interval):
             return
-        losses = {name: float(value) for name, value in outputs.items() if "loss" in name}
+        losses = {
+            name: float(torch.as_tensor(value).detach())
+            for name, value in outputs.items()
+            if "loss" in name
+        }
         invalid = {name: value for name, value in losses.items() if not math.isfinite(value)}
         if not invalid:
             return
@@ -45,7 +50,7 @@ class CheckInvalidLossHook(Hook):
         listed = ", ".join(f"{name}={value}" for name, value in parts.items())
         rates = ", ".join(f"{lr[0]:.3g}" for lr in runner.optim_wrapper.get_lr().values())
         raise InvalidLossError(
-            f"Training stopped at iteration {runner.iter + 1} (epoch {runner.epoch + 1}): {listed}. "
+            f"Training stopped at iteration {runner.iter + 1}, epoch {runner.epoch + 1}: {listed}. "
             f"The learning rate was {rates}; a lower one, a longer warm-up, gradient clipping "
             "(optim_wrapper.clip_grad), or bfloat16 in place of float16 usually helps. "
             "Checkpoints from before are untouched."

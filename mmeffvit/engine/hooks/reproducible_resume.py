@@ -19,13 +19,14 @@ _DATA, _STEP = 0, 1
 class ReproducibleResumeHook(Hook):
     """Seed Python's, NumPy's and PyTorch's generators from (seed, iteration, rank) at every step.
 
-    Dropout, drop path and RoI samplers then draw in a resumed run what they draw in an uninterrupted
-    one, so both end with the same weights. Also needed: ``randomness=dict(seed=...)`` (the order of
-    the samples follows it), and on a GPU ``deterministic=True`` there for equality to the last bit.
+    Dropout, drop path and RoI samplers then draw in a resumed run what they draw in an
+    uninterrupted one, so both end with the same weights. Also needed: ``randomness=dict(seed=...)``
+    (the order of the samples follows it), and on a GPU ``deterministic=True`` there for equality to
+    the last bit.
 
-    Random augmentation is reproduced too with ``num_workers=0`` under an epoch-based loop. In worker
-    processes it draws from generators that live as long as the workers, so a resumed run sees other
-    augmentations than an uninterrupted one.
+    Random augmentation is reproduced too with ``num_workers=0`` under an epoch-based loop. In
+    worker processes it draws from generators that live as long as the workers, so a resumed run
+    sees other augmentations than an uninterrupted one.
     """
 
     # After all other hooks: what they draw must not reach the model or the data.

@@ -1,0 +1,141 @@
+"""Where the data of a config lies: moving it, and asking whether it is there."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from mmeffvit.engine.errors import LaunchError
+
+_DATA_KEYS = tuple(
+    f"{split}_{part}" for split in ("train", "val", "test") for part in ("dataloader", "evaluator")
+)
+
+
+def iter_datasets(dataset: Any) -> Iterator[Mapping]:
+    """The innermost dataset configs, whatever wrappers (RepeatDataset, ConcatDataset) hold them."""
+    if isinstance(dataset, Mapping):
+        inner = [dataset[key] for key in ("dataset", "datasets") if dataset.get(key) is not None]
+        if not inner:
+            yield dataset
+        for item in inner:
+            yield from iter_datasets(item)
+    elif isinstance(dataset, Sequence) and not isinstance(dataset, str):
+        for item in dataset:
+            yield from iter_datasets(item)
+
+
+def set_data_root(cfg: Config, data_root: str) -> None:
+    """Move all datasets and the files that evaluators read to another folder.
+
+    Args:
+        cfg: Changed in place.
+        data_root: The new folder, with the same layout as the old one.
+
+    Raises:
+        LaunchError: If the config has no ``data_root``, or several.
+    """
+    datasets = [
+        dataset
+        for key in _DATA_KEYS
+        if key.endswith("dataloader") and cfg.get(key)
+        for dataset in iter_datasets(cfg[key].get("dataset"))
+    ]
+    roots = {os.path.normpath(d["data_root"]) for d in datasets if d.get("data_root")}
+    if len(roots) != 1:
+        found = ", ".join(sorted(roots)) or "none"
+        raise LaunchError(
+            f"data_root={data_root!r} needs a config whose datasets share one data_root; found: "
+            f"{found}. Set them one by one, such as "
+            "--cfg-options train_dataloader.dataset.data_root=DIR."
+        )
+    (old,) = roots
+    for key in (*_DATA_KEYS, "data_root"):
+        if cfg.get(key) is not None:
+            cfg[key] = _moved(cfg[key], old, data_root)
+
+
+def _moved(value: Any, old: str, new: str) -> Any:
+    """A copy of a config tree in which paths under the folder `old` lie under `new`."""
+    if isinstance(value, Mapping):
+        return ConfigDict({k: _moved(v, old, new) for k, v in value.items()})
+    if isinstance(value, (list, tuple)):
+        return type(value)(_moved(v, old, new) for v in value)
+    if isinstance(value, str):
+        if value and os.path.normpath(value) == old:
+            return new
+        if value.startswith(old + "/"):
+            return os.path.join(new, value[len(old) + 1 :])
+    return value
+
+
+def find_missing_data(cfg: Config, splits: Sequence[str]) -> list[tuple[str, str]]:
+    """Files and folders that a config reads and that are not there.
+
+    Args:
+        cfg: A config of an OpenMMLab toolbox.
+        splits: Of ``'train'``, ``'val'``, ``'test'``.
+
+    Returns:
+        What it is, such as ``'annotation file'``, and its path as the config has it; no repeats.
+    """
+    wanted: dict[str, str] = {}
+    for split in splits:
+        loader = cfg.get(f"{split}_dataloader") or {}
+        datasets = list(iter_datasets(loader.get("dataset")))
+        foreign = [dataset for dataset in datasets if not _makes_itself(dataset)]
+        for dataset in foreign:
+            for kind, path in _needs(dataset):
+                wanted.setdefault(path, kind)
+        if not foreign:
+            continue
+        evaluators = cfg.get(f"{split}_evaluator") or []
+        for evaluator in [evaluators] if isinstance(evaluators, Mapping) else evaluators:
+            if isinstance(evaluator.get("ann_file"), str) and _is_local(evaluator):
+                wanted.setdefault(evaluator["ann_file"], "evaluator's annotation file")
+    return [
+        (kind, path)
+        for path, kind in wanted.items()
+        if "://" not in path and not Path(path).exists()
+    ]
+
+
+def _makes_itself(dataset: Mapping) -> bool:
+    return (
+        dataset.get("type") == "mmeffvit.DigitsDataset" and dataset.get("make", True) is not False
+    )
+
+
+def _needs(dataset: Mapping) -> Iterator[tuple[str, str]]:
+    """Paths put together as mmengine's BaseDataset does it."""
+    root = dataset.get("data_root") or ""
+    if not _is_local(dataset) or not isinstance(root, str):
+        return
+    if dataset.get("ann_file") and isinstance(dataset["ann_file"], str):
+        yield "annotation file", os.path.join(root, dataset["ann_file"])
+    prefix = dataset.get("data_prefix") or {}
+    for folder in prefix.values() if isinstance(prefix, Mapping) else [prefix]:
+        if isinstance(folder, str) and os.path.join(root, folder):
+            yield "image folder", os.path.join(root, folder)
+
+
+def _is_local(item: Mapping) -> bool:
+    return (item.get("backend_args") or {}).get("backend", "local") in ("local", "atomic_local")
+
+
+def check_data(cfg: Config, splits: Sequence[str]) -> None:
+    """Raise a LaunchError of one sentence if data is missing; see :func:`find_missing_data`."""
+    missing = find_missing_data(cfg, splits)
+    if not missing:
+        return
+    kind, path = missing[0]
+    more = len(missing) - 1
+    others = f", as {'is' if more == 1 else 'are'} {more} more of this config" if more else ""
+    raise LaunchError(
+        f"The {kind} {path} is missing (looked for at {Path(path).resolve()}){others}: say "
+        "--data-root DIR if the data lies elsewhere, or train without it by `make demo`, or on "
+        "digits in COCO's layout by `python tools/export_digits.py --layout coco --out "
+        "data/digits_coco` and then --cfg-options data_root=data/digits_coco."
+    )

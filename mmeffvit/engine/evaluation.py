@@ -1,0 +1,77 @@
+"""Evaluating a checkpoint: weights that are really those of the model, pictures, predictions."""
+
+import os
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+from mmeffvit.checkpoint import CheckpointError, read_checkpoint
+from mmeffvit.engine.errors import LaunchError
+
+
+def check_weights(model: nn.Module, path: str) -> int:
+    """Load a checkpoint and make sure that every parameter of the model was in it.
+
+    mmengine's Runner loads what fits and goes on, also when nothing fits: the evaluation then
+    measures random weights. Buffers may be missing; renames that the model's own modules know are
+    followed.
+
+    Args:
+        model: Its parameters are set.
+        path: A local .pth or .safetensors file, read without running any code in it.
+
+    Returns:
+        The number of parameters.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or lacks parameters of the model.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(
+            f"There is no checkpoint {path} (looked for at {Path(path).resolve()})."
+        )
+    checkpoint = read_checkpoint(path)
+    weights = checkpoint.get("state_dict", checkpoint)
+    weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    model = model.module if is_model_wrapper(model) else model
+    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    misfits = {
+        key: f"{key} is {tuple(weights[key].shape)} and should be {shape}"
+        for key, shape in shapes.items()
+        if key in weights and tuple(getattr(weights[key], "shape", ())) != shape
+    }
+    fitting = {key: value for key, value in weights.items() if key not in misfits}
+    absent = set(model.load_state_dict(fitting, strict=False).missing_keys)
+    parameters = [key for key, _ in model.named_parameters()]
+    lost = [misfits.get(key, f"{key} is not there") for key in parameters if key in absent]
+    if lost:
+        raise CheckpointError(
+            f"{path} has {len(parameters) - len(lost)} of the {len(parameters)} parameters of this "
+            f"{type(model).__name__}: {'; '.join(lost[:3])}{' ...' if len(lost) > 3 else '.'} It "
+            "seems to belong to another config; official backbone weights are converted by "
+            "tools/convert_checkpoint.py and are a starting point for training, not for a test."
+        )
+    return len(parameters)
+
+
+def draw_predictions(cfg: Config, show_dir: str) -> None:
+    """Write a picture per test image into a folder, by mmdet's DetVisualizationHook."""
+    hook = (cfg.get("default_hooks") or {}).get("visualization") or {}
+    if hook.get("type") not in ("DetVisualizationHook", "mmdet.DetVisualizationHook"):
+        raise LaunchError(
+            "--show-dir draws with mmdet's hook, so the config needs "
+            "default_hooks=dict(visualization=dict(type='DetVisualizationHook')); "
+            f"found {hook.get('type')!r}."
+        )
+    # The hook joins a relative path to itself once more at every iteration.
+    hook.update(draw=True, test_out_dir=os.path.abspath(show_dir))
+
+
+def dump_predictions(cfg: Config, path: str) -> None:
+    """Write all predictions of a test run to a pickle file, beside evaluating them."""
+    name = "DumpDetResults" if cfg.get("default_scope") == "mmdet" else "DumpResults"
+    evaluator = cfg.test_evaluator
+    evaluators = list(evaluator) if isinstance(evaluator, (list, tuple)) else [evaluator]
+    cfg.test_evaluator = [*evaluators, {"type": name, "out_file_path": path}]
