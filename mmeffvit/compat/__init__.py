@@ -1,10 +1,39 @@
-"""The rough edges of the OpenMMLab stack, each smoothed in one small module."""
+"""The rough edges of the OpenMMLab stack, each smoothed in one small module.
 
-__all__ = ["setup"]
+``setup()`` applies the repairs; ``probe()`` says what is installed and what is wrong with it.
+Importing this package needs nothing that is not in Python's own library.
+"""
+
+import threading
+
+from mmeffvit.compat.distribution import Problem, Stack, probe
+
+__all__ = ["Problem", "Stack", "probe", "setup"]
+
+_lock = threading.Lock()
+_is_set_up = False
 
 
 def setup() -> None:
-    """Repair what the installed stack lacks; call it before anything imports mmcv."""
-    from mmeffvit.compat.mmcv_ops import module
+    """Repair what the installed stack lacks; call it before the first import of mmcv or a toolbox.
 
-    module.install()
+    - mmcv without its compiled operators gets stand-ins on torchvision and plain PyTorch;
+    - ``_base_ = 'mmseg::...'`` and ``'mmeffvit::...'`` resolve on both distributions;
+    - torch accepts what mmengine writes into checkpoints, so that training resumes.
+
+    What is not installed is passed over, and a second call does nothing.
+
+    Raises:
+        TooLateError: A toolbox has been imported before, without operators.
+    """
+    global _is_set_up
+    with _lock:
+        if _is_set_up:
+            return
+        from mmeffvit.compat import checkpoint, config
+        from mmeffvit.compat.mmcv_ops import module
+
+        module.install()
+        config.repair_prefixes()
+        checkpoint.trust_mmengine()
+        _is_set_up = True

@@ -12,13 +12,13 @@ from torch import Tensor
 from mmeffvit.compat.mmcv_ops.dtypes import compute_dtype
 
 
-def _row_weight(weight: Tensor, target: Tensor, dtype: torch.dtype) -> Tensor | float:
-    """Weight of each row's class, (N, 1); 1 for background, which has no entry in ``weight``."""
+def _row_weight(weight: Tensor, target: Tensor, dtype: torch.dtype) -> Tensor:
+    """Weight of each row's class, (N,); 1 for background, which has no entry in ``weight``."""
+    ones = torch.ones(target.shape, dtype=dtype, device=target.device)
     if weight.numel() == 0:
-        return 1.0
+        return ones
     known = (target >= 0) & (target < weight.numel())
-    row_weight = weight.to(dtype)[target.clamp(0, weight.numel() - 1)]
-    return torch.where(known, row_weight, 1.0).unsqueeze(1)
+    return torch.where(known, weight.to(dtype)[target.clamp(0, weight.numel() - 1)], ones)
 
 
 def _is_target(target: Tensor, num_classes: int) -> Tensor:
@@ -45,7 +45,7 @@ def sigmoid_focal_loss_forward(
     positive = -alpha * (1 - p) ** gamma * F.logsigmoid(scores)
     negative = -(1 - alpha) * p**gamma * F.logsigmoid(-scores)
     loss = torch.where(_is_target(target, input.size(1)), positive, negative)
-    output.copy_(loss * _row_weight(weight, target, dtype))
+    output.copy_(loss * _row_weight(weight, target, dtype)[:, None])
 
 
 def sigmoid_focal_loss_backward(
@@ -58,4 +58,61 @@ def sigmoid_focal_loss_backward(
     positive = -alpha * (1 - p) ** gamma * (1 - p - gamma * p * F.logsigmoid(scores))
     negative = -(1 - alpha) * p**gamma * (gamma * (1 - p) * F.logsigmoid(-scores) - p)
     grad = torch.where(_is_target(target, input.size(1)), positive, negative)
-    grad_input.copy_(grad * _row_weight(weight, target, dtype))
+    grad_input.copy_(grad * _row_weight(weight, target, dtype)[:, None])
+
+
+def softmax_focal_loss_forward(
+    input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
+) -> None:
+    """Write the loss of every row, (N,), into ``output``; background costs nothing.
+
+    Args:
+        input: Probabilities (after the softmax), (N, C).
+        target: Class of each row, (N,).
+        weight: Factor per class, (C,) or empty.
+        output: (N,).
+        gamma: Exponent of the modulating factor.
+        alpha: Factor of every loss.
+    """
+    dtype = compute_dtype(input)
+    p, foreground = _target_probability(input.to(dtype), target)
+    loss = -alpha * (1 - p) ** gamma * p.log()
+    output.copy_(torch.where(foreground, loss * _row_weight(weight, target, dtype), 0))
+
+
+def softmax_focal_loss_backward(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    buff: Tensor,
+    grad_input: Tensor,
+    gamma: float,
+    alpha: float,
+) -> None:
+    """Write the derivative of each row's loss for its scores before the softmax into
+    ``grad_input``.
+
+    ``buff`` (N,) receives the factor that all scores of a row share.
+    """
+    dtype = compute_dtype(input)
+    probabilities = input.to(dtype)
+    p, foreground = _target_probability(probabilities, target)
+    # (1 - p) ** (gamma - 1) is infinite at p = 1 for gamma < 1, where p log p takes it to zero.
+    modulation = torch.where(p < 1, (1 - p) ** (gamma - 1), 0)
+    common = alpha * (gamma * modulation * p * p.log() - (1 - p) ** gamma)
+    common = torch.where(foreground, common * _row_weight(weight, target, dtype), 0)
+    buff.copy_(common)
+    is_target = _is_target(target, input.size(1)).to(dtype)
+    grad_input.copy_(common[:, None] * (is_target - probabilities))
+
+
+def _target_probability(probabilities: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Probability of each row's class, kept above 0 for the logarithm, and which rows have one.
+
+    Both (N,).
+    """
+    num_classes = probabilities.size(1)
+    foreground = (target >= 0) & (target < num_classes)
+    column = target.clamp(0, max(0, num_classes - 1)).unsqueeze(1)
+    tiny = torch.finfo(torch.float32).tiny
+    return probabilities.gather(1, column).squeeze(1).clamp(min=tiny), foreground

@@ -7,30 +7,36 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from mmeffvit.compat import distribution
+
 NAME = "mmcv._ext"
+
+# Toolbox modules that import mmcv.ops and, without operators, either go on with holes or fail.
+_USERS = (
+    "mmcv.ops",
+    "mmdet.apis",
+    "mmdet.evaluation",
+    "mmdet.models",
+    "mmdet.structures",
+    "mmpretrain.models",
+    "mmseg.models",
+    "mmseg.utils",
+)
 
 
 class MissingOperatorError(NotImplementedError):
-    """An operator of mmcv was called that neither the compiled extension nor a stand-in provides."""
+    """The operator of mmcv that was called is neither compiled nor has a stand-in."""
 
 
-def _missing(name: str) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        raise MissingOperatorError(
-            f"mmcv's operator '{name}' needs mmcv's compiled extension, which is not installed, and "
-            "mmeffvit has no stand-in for it. Compile mmcv (about 40 minutes; torch <= 2.14, a C++ "
-            "compiler, and torch and setuptools installed first): "
-            "pip install --no-build-isolation --no-cache-dir --no-deps --force-reinstall onedl-mmcv"
-        )
-
-    call.__name__ = name
-    return call
+class TooLateError(RuntimeError):
+    """The stand-ins were asked for when a toolbox had already been imported without operators."""
 
 
 class StandIns(types.ModuleType):
     """Operators by name; an unknown name gives a function that raises when it is called.
 
-    mmcv asks for every operator when ``mmcv.ops`` is imported, so the error has to wait for the call.
+    mmcv asks for every operator while ``mmcv.ops`` is imported, so the error has to wait for the
+    call.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -39,31 +45,59 @@ class StandIns(types.ModuleType):
         return _missing(name)
 
 
-def find_compiled() -> importlib.machinery.ModuleSpec | None:
-    """Where mmcv's compiled operators are, without importing mmcv; None if they are missing."""
-    mmcv = importlib.util.find_spec("mmcv")
-    if mmcv is None or not mmcv.submodule_search_locations:
-        return None
-    return importlib.machinery.PathFinder.find_spec(NAME, mmcv.submodule_search_locations)
+def install() -> bool:
+    """Register the stand-ins, unless mmcv is not installed or has its compiled operators.
+
+    Returns:
+        Whether the stand-ins are in use.
+
+    Raises:
+        TooLateError: A module that needs the operators has been imported without them.
+    """
+    if NAME in sys.modules:
+        return isinstance(sys.modules[NAME], StandIns)
+    if importlib.util.find_spec("mmcv") is None or distribution.find_compiled_operators():
+        return False
+    late = sorted(name for name in _USERS if name in sys.modules)
+    if late:
+        raise TooLateError(
+            f"mmcv has no compiled operators, and {', '.join(late)} was imported before "
+            "mmeffvit.compat.setup() could provide stand-ins; call it before the first import of a "
+            "toolbox"
+        )
+    sys.modules[NAME] = _build()
+    return True
 
 
-def build() -> StandIns:
-    """The module with all stand-ins."""
-    from mmeffvit.compat.mmcv_ops import focal, nms, roi
+def _build() -> StandIns:
+    """The module with all stand-ins: the public functions of the operator families."""
+    from mmeffvit.compat.mmcv_ops import deform_attn, deform_conv, focal, nms, resample, roi
 
-    module = StandIns(NAME, __doc__)
+    module = StandIns(NAME, "Stand-ins of mmeffvit for mmcv's compiled operators.")
+    # mmengine's report of the environment looks the module up with find_spec, which wants a spec.
     module.__spec__ = importlib.machinery.ModuleSpec(NAME, loader=None, origin="mmeffvit")
-    for family in (nms, roi, focal):
+    module.get_compiler_version = module.get_compiling_cuda_version = _not_compiled
+    for family in (nms, roi, focal, deform_conv, deform_attn, resample):
         for name, function in vars(family).items():
-            if isinstance(function, types.FunctionType) and not name.startswith("_"):
-                if function.__module__ == family.__name__:
-                    setattr(module, name, function)
+            own = getattr(function, "__module__", None) == family.__name__
+            if own and isinstance(function, types.FunctionType) and not name.startswith("_"):
+                setattr(module, name, function)
     return module
 
 
-def install() -> None:
-    """Register the stand-ins, unless mmcv is missing or has its compiled operators."""
-    if NAME in sys.modules or importlib.util.find_spec("mmcv") is None:
-        return
-    if find_compiled() is None:
-        sys.modules[NAME] = build()
+def _not_compiled() -> str:
+    return "not compiled (stand-ins of mmeffvit)"
+
+
+def _missing(name: str) -> Callable[..., Any]:
+    """A function that says what to do about the operator ``name``."""
+
+    def missing(*args: Any, **kwargs: Any) -> Any:
+        raise MissingOperatorError(
+            f"mmcv's operator '{name}' is not available: mmcv is installed without its compiled "
+            "operators, and mmeffvit has no stand-in for this one. "
+            f"{distribution.how_to_compile()}"
+        )
+
+    missing.__name__ = missing.__qualname__ = name
+    return missing

@@ -1,0 +1,69 @@
+"""Resuming under ``torch.load(weights_only=True)``, the default since torch 2.6.
+
+mmengine <= 0.10.7 writes its log history into checkpoints and calls ``torch.load`` with its
+defaults, which refuses it. Allowed here are the types of that history, and no function that could
+run a file's own choice: a checkpoint from elsewhere stays data.
+"""
+
+import importlib.util
+from typing import Any
+
+_SCHEDULER = "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler"
+
+
+class _OneCycleParamScheduler:
+    """Stands for mmengine's class until it is needed: importing it takes a second."""
+
+
+def trust_mmengine() -> None:
+    """Let torch load the objects that mmengine's runner saves; nothing without mmengine."""
+    if importlib.util.find_spec("mmengine") is None:
+        return
+    import torch
+    from mmengine.logging import HistoryBuffer
+
+    torch.serialization.add_safe_globals(
+        [
+            HistoryBuffer,
+            (_OneCycleParamScheduler, _SCHEDULER),
+            (_get_method, "builtins.getattr"),
+            *_numpy_globals(),
+        ]
+    )
+
+
+def _get_method(owner: Any, name: str) -> Any:
+    """Stands in for ``getattr``, as which pickle writes a function defined in a class.
+
+    Histories hold their statistics (``HistoryBuffer.mean``), the one-cycle schedule its annealing
+    function.
+
+    Raises:
+        AttributeError: It is another class, or the attribute is none of its own functions.
+    """
+    from mmengine.logging import HistoryBuffer
+
+    if owner is _OneCycleParamScheduler:
+        from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+
+        owner = OneCycleParamScheduler
+    elif owner is not HistoryBuffer:
+        owner = None
+    if owner is None or name.startswith("__") or name not in vars(owner):
+        raise AttributeError(f"the checkpoint asks for '{name}' of what mmengine never saves")
+    return getattr(owner, name)
+
+
+def _numpy_globals() -> list[Any]:
+    """What pickled arrays and scalars of numbers, truth values and text are made of."""
+    import numpy as np
+
+    core = np._core if hasattr(np, "_core") else np.core
+    kinds = "?bhilqBHILQefdFDSU"  # no objects: those could hold anything
+    names = [
+        (getattr(core.multiarray, name), f"numpy.{folder}.multiarray.{name}")
+        for name in ("_reconstruct", "scalar")
+        for folder in ("core", "_core")  # NumPy 1 and 2 write different ones, and read both
+    ]
+    dtypes = {type(np.dtype(kind)) for kind in kinds}
+    return [np.ndarray, np.dtype, *names, *dtypes]

@@ -1,0 +1,65 @@
+"""Config inheritance across packages: ``_base_ = 'mmseg::...'`` and ``'mmeffvit::...'``.
+
+mmengine turns the prefix into the name of a pip distribution and that into a folder. It misses the
+forks (module mmseg, but no distribution mmsegmentation), and mmengine <= 0.10.7 misses editable
+installs and needs pkg_resources, which setuptools >= 82 no longer has.
+"""
+
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+def repair_prefixes() -> None:
+    """Make the prefix of every installed toolbox, and ``mmeffvit::``, resolve."""
+    if importlib.util.find_spec("mmengine") is None:
+        return
+    from mmengine.config.utils import MODULE2PACKAGE
+    from mmengine.utils import package_utils
+
+    MODULE2PACKAGE.setdefault("mmeffvit", "mmeffvit")
+    for module, package in MODULE2PACKAGE.items():
+        if not _is_distribution(package) and importlib.util.find_spec(module) is not None:
+            MODULE2PACKAGE[module] = module
+    if "pkg_resources" in package_utils.get_installed_path.__code__.co_names:
+        _replace(package_utils.is_installed, _is_installed)
+        _replace(package_utils.get_installed_path, _get_installed_path)
+
+
+def _is_distribution(package: str) -> bool:
+    try:
+        importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _is_installed(package: str) -> bool:
+    """Whether ``package``, a distribution or a module, is installed."""
+    return _is_distribution(package) or importlib.util.find_spec(package) is not None
+
+
+def _get_installed_path(package: str) -> str:
+    """Folder of the module that ``package``, a distribution or a module, provides.
+
+    Raises:
+        importlib.metadata.PackageNotFoundError: There is none.
+    """
+    modules = [package]
+    if _is_distribution(package):
+        top_level = importlib.metadata.distribution(package).read_text("top_level.txt")
+        modules += (top_level or "").split()
+    for module in modules:
+        spec = importlib.util.find_spec(module)
+        if spec is not None and spec.origin is not None:
+            return str(Path(spec.origin).parent)
+    raise importlib.metadata.PackageNotFoundError(package)
+
+
+def _replace(old: Callable, new: Callable) -> None:
+    """Put ``new`` wherever mmengine holds ``old``: its modules import these functions by name."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "mmengine" and vars(module).get(old.__name__) is old:
+            setattr(module, old.__name__, new)
