@@ -106,7 +106,9 @@ def apply_rotary(x: Tensor, table: Tensor) -> Tensor:
         rotated = torch.stack((first * cos - second * sin, second * cos + first * sin), dim=-1)
     else:
         # one complex multiplication is several times faster than strided real ones
+        if pairs.stride(-1) != 1 or any(stride % 2 for stride in pairs.stride()[:-1]):
+            pairs = pairs.contiguous()
         rotated = torch.view_as_real(
-            torch.view_as_complex(pairs.contiguous()) * torch.view_as_complex(table.contiguous())
+            torch.view_as_complex(pairs) * torch.view_as_complex(table)
         )
     return rotated.flatten(-2).to(x.dtype)

@@ -44,12 +44,13 @@ class LePEAttention(TokenMixer):
         self.lepe = nn.Conv2d(embed_dims, embed_dims, 5, padding=2, groups=embed_dims)
         self.proj = nn.Conv2d(embed_dims, embed_dims, 1)
 
-    def attend(self, qk: Tensor, v: Tensor, context: MapContext) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, context: MapContext) -> Tensor:
         """Attention over tokens.
 
         Args:
-            qk: (B, L, 2, h, d) queries and keys, not rotated.
-            v: (B, L, h, d) values.
+            q: (B, L, h, d) queries, not rotated.
+            k: (B, L, h, d) keys, not rotated.
+            v: (B, L, h, d) values, contiguous.
             context: Shared tables of the stage.
 
         Returns:
@@ -59,8 +60,11 @@ class LePEAttention(TokenMixer):
 
     def forward(self, x: Tensor, context: MapContext) -> Tensor:
         batch, channels, height, width = x.shape
-        qkv = self.qkv(x)
-        tokens = qkv.permute(0, 2, 3, 1).reshape(batch, height * width, 3, self.num_heads, -1)
-        out = self.attend(tokens[:, :, :2], tokens[:, :, 2], context)
+        qkv = self.qkv(x).permute(0, 2, 3, 1)
+        # unbind has a cheaper gradient than slices, and one copy of v serves both its readers
+        q, k, v = qkv.reshape(batch, height * width, 3, self.num_heads, -1).unbind(2)
+        v = v.contiguous()
+        out = self.attend(q, k, v, context)
         out = out.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
-        return self.proj(out + self.lepe(qkv[:, 2 * channels :]))
+        image = v.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        return self.proj(out + self.lepe(image))

@@ -56,8 +56,9 @@ class SECMixer(LePEAttention):
             return min(self.num_clusters, num_tokens)
         return max(1, round(num_tokens / self.tokens_per_cluster))
 
-    def attend(self, qk: Tensor, v: Tensor, context: MapContext) -> Tensor:
-        q, k = apply_rotary(qk, context.rotary_2d(self.head_dim)).unbind(2)
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, context: MapContext) -> Tensor:
+        table = context.rotary_2d(self.head_dim)
+        q, k = apply_rotary(q, table), apply_rotary(k, table)
         clusters = self.clusters_for(context.num_tokens)
         return sec_attention(q, k, v, clusters, implementation=self.implementation)
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmeffvit.ops.precision import autocast_disabled
 from mmeffvit.ops.sec_attention.reference import cluster_sizes
 
 
@@ -28,7 +29,7 @@ def _fast_token_order(k: Tensor) -> Tensor:
 
     (B, L, h, d) -> (B, h, L).
     """
-    with torch.no_grad(), torch.autocast(k.device.type, enabled=False):
+    with torch.no_grad(), autocast_disabled(k.device.type):
         k = k.float() if k.dtype != torch.float64 else k
         centre = k.mean(dim=1)
         products = torch.einsum("blhd,bhd->bhl", k, centre)

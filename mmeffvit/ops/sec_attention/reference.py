@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmeffvit.ops.precision import autocast_disabled
+
 
 def cluster_sizes(num_tokens: int, num_clusters: int) -> list[int]:
     """Sizes of near-equal clusters in ascending order of similarity: they differ by one at most.
@@ -20,7 +22,7 @@ def cluster_sizes(num_tokens: int, num_clusters: int) -> list[int]:
 
 def token_order(k: Tensor) -> Tensor:
     """Token indices by ascending cosine similarity to the mean key: (B, L, h, d) -> (B, h, L)."""
-    with torch.no_grad(), torch.autocast(k.device.type, enabled=False):
+    with torch.no_grad(), autocast_disabled(k.device.type):
         k = k.float() if k.dtype != torch.float64 else k
         centre = F.normalize(k.mean(dim=1, keepdim=True), dim=-1, eps=1e-12)
         similarity = (F.normalize(k, dim=-1, eps=1e-12) * centre).sum(-1)
