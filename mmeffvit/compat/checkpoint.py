@@ -22,12 +22,20 @@ def trust_mmengine() -> None:
     import torch
     from mmengine.logging import HistoryBuffer
 
+    trusted = [
+        HistoryBuffer,
+        (_OneCycleParamScheduler, _SCHEDULER),
+        (_get_method, "builtins.getattr"),
+        *_numpy_globals(),
+    ]
+    # Named entries outlive `torch.serialization.safe_globals`, which at its end removes the plain
+    # ones that it was given, also if they were there before; onedl-mmengine loads within it.
     torch.serialization.add_safe_globals(
         [
-            HistoryBuffer,
-            (_OneCycleParamScheduler, _SCHEDULER),
-            (_get_method, "builtins.getattr"),
-            *_numpy_globals(),
+            entry
+            if isinstance(entry, tuple)
+            else (entry, f"{entry.__module__}.{entry.__qualname__}")
+            for entry in trusted
         ]
     )
 
