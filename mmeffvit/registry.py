@@ -32,7 +32,12 @@ TRANSFORMS = Registry(
     locations=["mmeffvit.datasets.transforms"],
 )
 METRICS = Registry("metric", parent=MMENGINE_METRICS, scope=_SCOPE, locations=["mmeffvit.engine"])
-HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope=_SCOPE, locations=["mmeffvit.engine"])
+HOOKS = Registry(
+    "hook",
+    parent=MMENGINE_HOOKS,
+    scope=_SCOPE,
+    locations=["mmeffvit.engine", "mmeffvit.visualization.hooks"],
+)
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     "optimizer wrapper constructor",
     parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,

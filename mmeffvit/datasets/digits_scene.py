@@ -12,12 +12,12 @@ import numpy as np
 from mmeffvit.datasets.polygons import mask_extent
 
 # sides of a digit, and of a digit in a crowd, as fractions of the image's shorter side
-DIGIT_SIZES = (0.16, 0.48)
+DIGIT_SIZES = (0.19, 0.5)
 CROWD_SIZES = (0.085, 0.11)
 # ink of a scan (0 to 1) above which a pixel belongs to the digit
 _INK_THRESHOLD = 0.42
 _MIN_VISIBLE = 0.55
-_MIN_CONTRAST = 70.0
+_MIN_CONTRAST = 85.0
 # offset of a digit's shadow, as a fraction of its side
 _SHADOW = 0.04
 
@@ -109,7 +109,8 @@ def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     share = np.float32(rng.uniform(0.2, 0.8))
     mix = (share * fields[0] + (1 - share) * fields[1])[..., None]
     first, second = _colour(rng), _colour(rng)
-    return first + (second - first) * mix
+    # seldom as strong as the contrast of a digit
+    return first + (second - first) * np.float32(rng.uniform(0.15, 0.6)) * mix
 
 
 def _field(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:

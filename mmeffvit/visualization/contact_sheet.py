@@ -1,0 +1,341 @@
+"""Contact sheets: image, ground truth and prediction side by side, one line per example."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+# far apart on light and dark grounds alike, also for most who cannot tell red from green
+PALETTE = (
+    (255, 196, 0),
+    (0, 174, 255),
+    (255, 92, 168),
+    (64, 224, 120),
+    (170, 120, 255),
+    (255, 138, 48),
+    (0, 220, 210),
+    (214, 230, 60),
+)
+WRONG = (235, 30, 30)
+_CROWD = (225, 225, 225)
+_INK, _FAINT, _PAPER, _LINE = (28, 32, 38), (110, 118, 128), (255, 255, 255), (222, 226, 232)
+_TITLES = ("Image", "Ground truth", "Prediction")
+_MARGIN, _GAP, _GROUP_GAP = 28, 8, 36
+_HEADER, _COLUMN_TITLE, _CAPTION, _FOOTER = 84, 30, 32, 40
+
+
+@dataclasses.dataclass
+class Objects:
+    """Objects in one image.
+
+    Attributes:
+        boxes: (N, 4), x0, y0, x1, y1 in pixels.
+        labels: (N,), indices into the class names.
+        masks: (N, H, W), bool; without them boxes are drawn.
+        scores: (N,), from 0 to 1, of predictions.
+        crowd: (N,), bool, regions in which objects are not told apart.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray | None = None
+    scores: np.ndarray | None = None
+    crowd: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def select(self, keep: np.ndarray) -> "Objects":
+        """The objects that `keep`, an index or a mask, chooses."""
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return Objects(*(None if value is None else value[keep] for value in values))
+
+
+@dataclasses.dataclass
+class Example:
+    """One line of a contact sheet.
+
+    Attributes:
+        image: (H, W, 3), uint8, RGB.
+        truth: What is there.
+        prediction: What was found.
+        name: For the caption, such as the file name.
+    """
+
+    image: np.ndarray
+    truth: Objects
+    prediction: Objects
+    name: str = ""
+
+
+def draw_contact_sheet(
+    examples: Sequence[Example],
+    classes: Sequence[str],
+    title: str = "",
+    subtitle: str = "",
+    score_thr: float = 0.5,
+    panel: int = 300,
+    columns: int = 2,
+) -> Image.Image:
+    """Draw examples, each as image, ground truth and prediction.
+
+    A predicted object has the colour of the true object it matches (same class, IoU of 0.5 or
+    more); what matches none is red.
+
+    Args:
+        examples: What to draw, in this order, line by line.
+        classes: Names of the classes.
+        title: In large letters on top.
+        subtitle: Under the title.
+        score_thr: Predictions below this score are left out.
+        panel: Side of the square that each picture is fitted into, in pixels.
+        columns: Examples beside one another.
+
+    Returns:
+        The sheet, RGB.
+
+    Raises:
+        ValueError: There is no example, or a size is not positive.
+    """
+    if not examples:
+        raise ValueError("draw_contact_sheet needs at least one example")
+    if panel < 32 or columns < 1:
+        raise ValueError(f"panel={panel} must be at least 32 and columns={columns} at least 1")
+    columns = min(columns, len(examples))
+    lines = -(-len(examples) // columns)
+    # no line higher than its pictures need
+    heights = [
+        max(round(panel * min(1, e.image.shape[0] / e.image.shape[1])) for e in line)
+        for line in (examples[i * columns : (i + 1) * columns] for i in range(lines))
+    ]
+    group = 3 * panel + 2 * _GAP
+    width = 2 * _MARGIN + columns * group + (columns - 1) * _GROUP_GAP
+    top = _HEADER + _COLUMN_TITLE
+    sheet = Image.new("RGB", (width, top + sum(heights) + lines * _CAPTION + _FOOTER), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((_MARGIN, 20), title, _INK, _font(26, bold=True))
+    draw.text((_MARGIN, 54), subtitle, _FAINT, _font(16))
+    lefts = [_MARGIN + column * (group + _GROUP_GAP) for column in range(columns)]
+    for left in lefts:
+        for index, name in enumerate(_TITLES):
+            if index == 2:
+                name += f" (score ≥ {score_thr:g})"
+            x = left + index * (panel + _GAP) + panel // 2
+            draw.text((x, top - 6), name, _INK, _font(16, bold=True), anchor="ms")
+
+    y = top
+    for line, height in enumerate(heights):
+        for left, example in zip(lefts, examples[line * columns :]):
+            pictures, caption = draw_example(example, classes, score_thr, (panel, height))
+            for index, picture in enumerate(pictures):
+                x = left + index * (panel + _GAP)
+                dx, dy = (panel - picture.width) // 2, (height - picture.height) // 2
+                sheet.paste(picture, (x + dx, y + dy))
+            draw.text((left, y + height + 6), caption, _FAINT, _font(14))
+        y += height + _CAPTION
+    draw.line((_MARGIN, y, width - _MARGIN, y), _LINE, 1)
+    _draw_legend(draw, _MARGIN, y + 11)
+    return sheet
+
+
+def draw_example(
+    example: Example, classes: Sequence[str], score_thr: float, size: tuple[int, int]
+) -> tuple[list[Image.Image], str]:
+    """The three pictures of an example, at most `size` (width, height) large, and its caption."""
+    truth, found = example.truth, example.prediction
+    if found.scores is not None:
+        found = found.select(found.scores >= score_thr)
+        found = found.select(np.argsort(-found.scores, kind="stable"))
+    crowd = np.zeros(len(truth), bool) if truth.crowd is None else truth.crowd.astype(bool)
+    matches, ignored = match_objects(found, truth, crowd)
+
+    colours = [PALETTE[index % len(PALETTE)] for index in range(len(truth))]
+    found_colours = [
+        colours[match] if match >= 0 else (_CROWD if skip else WRONG)
+        for match, skip in zip(matches, ignored)
+    ]
+    height, width = example.image.shape[:2]
+    scale = min(size[0] / width, size[1] / height)
+    fitted = (max(1, round(width * scale)), max(1, round(height * scale)))
+    image = Image.fromarray(example.image).resize(fitted, Image.Resampling.BICUBIC)
+    pictures = [
+        image,
+        _draw_objects(image, scale, truth, colours, classes, crowd),
+        _draw_objects(image, scale, found, found_colours, classes, np.zeros(len(found), bool)),
+    ]
+    hits = int((matches >= 0).sum())
+    parts = [f"{hits} of {int((~crowd).sum())} found"]
+    false = int(((matches < 0) & ~ignored).sum())
+    parts += [f"{false} wrong"] if false else []
+    parts += [f"{int(crowd.sum())} crowd"] if crowd.any() else []
+    return pictures, "   ".join([example.name, " · ".join(parts)]).strip()
+
+
+def match_objects(
+    found: Objects, truth: Objects, crowd: np.ndarray, threshold: float = 0.5
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give each prediction, best first, the free true object of its class it overlaps most.
+
+    Returns:
+        For each prediction the index of the true object or -1, and whether it is to be left out of
+        account because half of it lies in a crowd of its class.
+    """
+    matches, ignored = np.full(len(found), -1), np.zeros(len(found), bool)
+    shared, area_found, area_true = _overlaps(found, truth)
+    iou = shared / np.maximum(area_found[:, None] + area_true[None] - shared, 1e-9)
+    same = np.asarray(found.labels)[:, None] == np.asarray(truth.labels)[None]
+    for index in range(len(found)):
+        allowed = same[index] & ~crowd
+        allowed[matches[:index][matches[:index] >= 0]] = False
+        overlap = np.where(allowed, iou[index], -1.0)
+        if len(overlap) and overlap.max() >= threshold:
+            matches[index] = int(overlap.argmax())
+        else:
+            inside = shared[index] / max(area_found[index], 1e-9)
+            ignored[index] = bool((same[index] & crowd & (inside >= threshold)).any())
+    return matches, ignored
+
+
+def _overlaps(a: Objects, b: Objects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shared areas (N, M), areas of `a` (N,) and of `b` (M,); of masks where both have them."""
+    if a.masks is not None and b.masks is not None:
+        flat_a, flat_b = (
+            np.asarray(m, np.float32).reshape(len(m), int(np.prod(m.shape[1:])))
+            for m in (a.masks, b.masks)
+        )
+        if flat_a.size and flat_b.size:
+            return flat_a @ flat_b.T, flat_a.sum(1), flat_b.sum(1)
+        return np.zeros((len(a), len(b))), flat_a.sum(1), flat_b.sum(1)
+    box_a, box_b = (np.asarray(o.boxes, float).reshape(-1, 4) for o in (a, b))
+    start = np.maximum(box_a[:, None, :2], box_b[None, :, :2])
+    end = np.minimum(box_a[:, None, 2:], box_b[None, :, 2:])
+    areas = [(x[:, 2:] - x[:, :2]).clip(0).prod(1) for x in (box_a, box_b)]
+    return (end - start).clip(0).prod(-1), areas[0], areas[1]
+
+
+def _draw_objects(
+    image: Image.Image,
+    scale: float,
+    objects: Objects,
+    colours: Sequence[tuple[int, int, int]],
+    classes: Sequence[str],
+    crowd: np.ndarray,
+) -> Image.Image:
+    # a little paler, so that the colours of the objects stand out
+    canvas = (np.asarray(image, np.float32) * 0.72 + 0.28 * 128).astype(np.uint8)
+    for index in range(len(objects)):
+        region = _region(objects, index, image.size, scale)
+        _fill(canvas, region, colours[index] if not crowd[index] else _CROWD, crowd[index])
+    picture = Image.fromarray(canvas)
+    taken: list[tuple[float, float, float, float]] = []
+    order = np.argsort([box[1] for box in objects.boxes], kind="stable")
+    for index in order:
+        label = int(objects.labels[index])
+        text = str(classes[label])
+        if crowd[index]:
+            text = f"crowd: {text}"
+        elif objects.scores is not None:
+            text += f"  {objects.scores[index]:.2f}"
+        colour = _CROWD if crowd[index] else colours[index]
+        _draw_tag(picture, text, np.asarray(objects.boxes[index]) * scale, colour, taken)
+    return picture
+
+
+def _region(objects: Objects, index: int, size: tuple[int, int], scale: float) -> np.ndarray:
+    """The mask of an object, or the inside of its box, in the picture: bool (h, w)."""
+    if objects.masks is not None:
+        mask = np.asarray(objects.masks[index], np.float32)
+        return cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR) >= 0.5
+    region = np.zeros((size[1], size[0]), bool)
+    x0, y0, x1, y1 = (round(float(v) * scale) for v in objects.boxes[index])
+    region[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = True
+    return region
+
+
+def _fill(
+    canvas: np.ndarray, region: np.ndarray, colour: tuple[int, int, int], hatched: bool
+) -> None:
+    """Tint a region of `canvas` in place and draw its outline; crowds are hatched."""
+    opacity = np.where(region, np.float32(0.5), np.float32(0))
+    if hatched:
+        y, x = np.mgrid[: region.shape[0], : region.shape[1]]
+        opacity *= np.where((x + y) % 8 < 3, np.float32(1.5), np.float32(0.3))
+    opacity = opacity[..., None]
+    canvas[:] = canvas * (1 - opacity) + np.float32(colour) * opacity
+    contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, contours, -1, (20, 20, 20), 3, cv2.LINE_AA)
+    cv2.drawContours(canvas, contours, -1, colour, 2 if not hatched else 1, cv2.LINE_AA)
+
+
+def _draw_tag(
+    picture: Image.Image,
+    text: str,
+    box: np.ndarray,
+    colour: tuple[int, int, int],
+    taken: list[tuple[float, float, float, float]],
+) -> None:
+    """Write `text` on a small plate at a corner of `box`, where no other plate is."""
+    draw, font = ImageDraw.Draw(picture), _font(14, bold=True)
+    width, height = draw.textlength(text, font) + 8, 18
+    x0, y0, x1, y1 = box
+    corners = [
+        (x0, y0 - height - 1),
+        (x1 - width, y0 - height - 1),
+        (x0, y1 + 1),
+        (x1 - width, y1 + 1),
+        (x1 + 2, y0),
+        (x0 - width - 2, y0),
+        (x1 + 2, y1 - height),
+        (x0, y0 - 2 * height - 2),
+        (x0, y1 + height + 2),
+    ]
+    best, best_cost = None, np.inf
+    for rank, (x, y) in enumerate(corners):
+        inside_x = min(max(x, 0), max(picture.width - width, 0))
+        inside_y = min(max(y, 0), max(picture.height - height, 0))
+        plate = (inside_x, inside_y, inside_x + width, inside_y + height)
+        # first of all no overlap with other plates, then near where it should be
+        cost = 10 * sum(_shared(plate, other) for other in taken) + rank
+        cost += 2 * (abs(inside_x - x) + abs(inside_y - y))
+        if cost < best_cost:
+            best, best_cost = plate, cost
+    taken.append(best)
+    draw.rounded_rectangle(best, 4, colour, (20, 20, 20))
+    ink = (255, 255, 255) if colour == WRONG else (15, 15, 15)
+    draw.text((best[0] + 4, best[1] + height / 2), text, ink, font, anchor="lm")
+
+
+def _shared(a: Sequence[float], b: Sequence[float]) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, x: float, y: float) -> None:
+    font = _font(14)
+    entries = (
+        (PALETTE[:3], "found: in the colour of its true object (IoU ≥ 0.5, same class)"),
+        ((WRONG,), "wrong: matches no true object"),
+        ((_CROWD,), "hatched: a crowd, not counted"),
+    )
+    for colours, text in entries:
+        for colour in colours:
+            draw.rounded_rectangle((x, y, x + 16, y + 16), 4, colour, (20, 20, 20))
+            x += 20
+        draw.text((x + 2, y + 8), text, _FAINT, font, anchor="lm")
+        x += draw.textlength(text, font) + 30
+
+
+@functools.lru_cache
+def _font(size: int, bold: bool = False) -> ImageFont.ImageFont:
+    """matplotlib's own sans serif, which is there on every machine that draws the curves."""
+    try:
+        from matplotlib import font_manager
+
+        properties = font_manager.FontProperties(
+            family="DejaVu Sans", weight="bold" if bold else "normal"
+        )
+        return ImageFont.truetype(font_manager.findfont(properties), size)
+    except ImportError:
+        return ImageFont.load_default(size)
