@@ -94,16 +94,22 @@ class CrashHook(Hook):
 
 @HOOKS.register_module(force=True)
 class CrashInWriteHook(Hook):
-    """Crash in the middle of writing the checkpoint of an epoch, half of its bytes on the disk."""
+    """Crash in the middle of a write, half of the bytes on the disk.
+
+    It is the write number `write` of those with the weights after `epoch`: the checkpoint of that
+    epoch, then the best one.
+    """
 
     priority = "LOWEST"
 
-    def __init__(self, epoch, kill=False):
+    def __init__(self, epoch, write=1, kill=False):
         self.epoch = epoch
+        self.writes_left = write
         self.kill = kill
 
     def before_save_checkpoint(self, runner, checkpoint):
-        if checkpoint["meta"]["epoch"] != self.epoch:
+        self.writes_left -= checkpoint["meta"]["epoch"] == self.epoch
+        if self.writes_left:
             return
         fsync = os.fsync
 
