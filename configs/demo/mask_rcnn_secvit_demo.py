@@ -10,6 +10,7 @@ num_classes = 10
 channels = 64
 # 160 px is a fifth of what COCO models see: anchors of 16 to 128 px, and no fifth level
 strides = [4, 8, 16, 32]
+roi_layer = dict(sampling_ratio=1)
 
 model = dict(
     backbone=dict(
@@ -24,28 +25,37 @@ model = dict(
             layer_scale=(False,) * 4,
         ),
     ),
-    neck=dict(in_channels=[32, 64, 128, 256], out_channels=channels, num_outs=4),
+    neck=dict(
+        in_channels=[32, 64, 128, 256], out_channels=channels, num_outs=4, norm_cfg=dict(type="BN")
+    ),
     rpn_head=dict(
         in_channels=channels,
         feat_channels=channels,
         anchor_generator=dict(scales=[4], strides=strides),
     ),
+    # boxes and masks that do not depend on the class learn from all digits at once
     roi_head=dict(
-        bbox_roi_extractor=dict(
-            out_channels=channels, finest_scale=28, roi_layer=dict(sampling_ratio=2)
+        bbox_roi_extractor=dict(out_channels=channels, finest_scale=28, roi_layer=roi_layer),
+        mask_roi_extractor=dict(out_channels=channels, finest_scale=28, roi_layer=roi_layer),
+        bbox_head=dict(
+            in_channels=channels,
+            fc_out_channels=256,
+            num_classes=num_classes,
+            reg_class_agnostic=True,
         ),
-        mask_roi_extractor=dict(
-            out_channels=channels, finest_scale=28, roi_layer=dict(sampling_ratio=2)
-        ),
-        bbox_head=dict(in_channels=channels, fc_out_channels=256, num_classes=num_classes),
         mask_head=dict(
-            in_channels=channels, conv_out_channels=channels, num_convs=2, num_classes=num_classes
+            in_channels=channels,
+            conv_out_channels=channels,
+            num_convs=2,
+            num_classes=num_classes,
+            class_agnostic=True,
+            norm_cfg=dict(type="BN"),
         ),
     ),
     train_cfg=dict(
         rpn=dict(assigner=dict(ignore_iof_thr=0.5), sampler=dict(num=64)),
-        rpn_proposal=dict(nms_pre=300, max_per_img=150),
-        rcnn=dict(assigner=dict(ignore_iof_thr=0.5), sampler=dict(num=64)),
+        rpn_proposal=dict(nms_pre=300, max_per_img=100),
+        rcnn=dict(assigner=dict(ignore_iof_thr=0.5), sampler=dict(num=48, pos_fraction=0.4)),
     ),
     test_cfg=dict(
         rpn=dict(nms_pre=200, max_per_img=60),

@@ -12,11 +12,11 @@ import numpy as np
 from mmeffvit.datasets.polygons import mask_extent
 
 # sides of a digit, and of a digit in a crowd, as fractions of the image's shorter side
-DIGIT_SIZES = (0.19, 0.5)
+DIGIT_SIZES = (0.19, 0.46)
 CROWD_SIZES = (0.085, 0.11)
 # ink of a scan (0 to 1) above which a pixel belongs to the digit
 _INK_THRESHOLD = 0.42
-_MIN_VISIBLE = 0.55
+_MIN_VISIBLE = 0.6
 _MIN_CONTRAST = 85.0
 # offset of a digit's shadow, as a fraction of its side
 _SHADOW = 0.04
@@ -77,13 +77,13 @@ def draw_scene(
     """
     side = min(height, width)
     image = _texture(rng, height, width)
-    for _ in range(rng.integers(2, 7)):
+    for _ in range(rng.integers(1, 6)):
         _paint(image, _clutter(rng, height, width), _colour(rng))
 
     instances: list[Instance] = []
     if with_crowd:
         instances.append(_draw_crowd(rng, image, scans, digits, scan_ids))
-    for _ in range(rng.integers(1, max_digits + 1) if max_digits else 0):
+    for _ in range(rng.integers(min(2, max_digits), max_digits + 1)):
         pick = int(rng.integers(len(scans)))
         # even in the logarithm: small digits are as frequent as they look
         size = side * np.exp(rng.uniform(*np.log(DIGIT_SIZES)))
@@ -179,7 +179,7 @@ def _fixed(points: np.ndarray) -> np.ndarray:
 def _digit_alpha(rng: np.random.Generator, scan: np.ndarray, size: float) -> np.ndarray:
     """Enlarge a scan smoothly to about `size` pixels, turn and slant it a little: opacity."""
     cell = size / scan.shape[0]
-    angle, slant = np.deg2rad(rng.uniform(-18, 18)), rng.uniform(-0.15, 0.15)
+    angle, slant = np.deg2rad(rng.uniform(-14, 14)), rng.uniform(-0.12, 0.12)
     stretch = rng.uniform(0.85, 1.15)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = turn @ np.array([[1, slant], [0, 1]]) * [stretch * cell, cell / stretch]
@@ -210,7 +210,7 @@ def _place(
     """Find a place where enough of the new digit and of those it covers can be seen."""
     h, w = alpha.shape
     area = np.count_nonzero(alpha >= 0.5)
-    wants_overlap = bool(instances) and rng.random() < 0.45
+    wants_overlap = bool(instances) and rng.random() < 0.35
     for _ in range(25):
         if wants_overlap:  # beside a digit that is there, near enough to touch it
             y0, x0, y1, x1 = mask_extent(instances[rng.integers(len(instances))].mask)
