@@ -11,8 +11,19 @@ from typing import Any
 _SCHEDULER = "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler"
 
 
-class _OneCycleParamScheduler:
-    """Stands for mmengine's class until it is needed: importing it takes a second."""
+class _Deferred(type):
+    """Looks functions up in mmengine's scheduler when asked: importing it takes a second."""
+
+    def __getattr__(cls, name: str) -> Any:
+        from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+
+        if not name.startswith("_annealing"):
+            raise AttributeError(name)
+        return getattr(OneCycleParamScheduler, name)
+
+
+class _OneCycleParamScheduler(metaclass=_Deferred):
+    """Looks functions up in mmengine's scheduler when asked: importing it takes a second."""
 
 
 def trust_mmengine() -> None:
@@ -51,13 +62,8 @@ def _get_method(owner: Any, name: str) -> Any:
     """
     from mmengine.logging import HistoryBuffer
 
-    if owner is _OneCycleParamScheduler:
-        from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
-
-        owner = OneCycleParamScheduler
-    elif owner is not HistoryBuffer:
-        owner = None
-    if owner is None or name.startswith("__") or name not in vars(owner):
+    own = owner is HistoryBuffer and name in vars(HistoryBuffer) and not name.startswith("__")
+    if not own and owner is not _OneCycleParamScheduler:
         raise AttributeError(f"the checkpoint asks for '{name}' of what mmengine never saves")
     return getattr(owner, name)
 

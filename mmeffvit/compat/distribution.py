@@ -33,7 +33,6 @@ _OTHERS = (
     "opencv-python-headless",
     "pycocotools",
 )
-_MIN_PYTHON = (3, 10)
 # torch's headers want C++20 from here on, and mmcv's build asks for C++17
 _TORCH_WITHOUT_MMCV_BUILD = (2, 15)
 
@@ -82,8 +81,12 @@ class Stack:
         return not any(problem.fatal for problem in self.problems)
 
 
-def probe() -> Stack:
-    """Look at this interpreter's packages, importing them; a broken one is a problem, no error."""
+def probe(deep: bool = False) -> Stack:
+    """Look at this interpreter's packages, importing them; a broken one is a problem, no error.
+
+    Args:
+        deep: If nothing else is wrong, also set the stack up and import the detectors: seconds.
+    """
     packages = {}
     for name in (*_OTHERS, *(name for both in _MODULES.values() for name in (both[0], *both[1]))):
         version = installed_version(name)
@@ -91,13 +94,14 @@ def probe() -> Stack:
             packages[name] = version
     distribution = _distribution(packages)
     problems = [
-        *_python_problems(),
-        *_torch_problems(packages),
+        *torch_problems(),
         *_opencv_problems(packages),
         *_toolbox_problems(packages, distribution),
         *_numpy_problems(packages),
         *_gpu_problems(packages),
     ]
+    if deep and not any(problem.fatal for problem in problems):
+        problems += _detector_problems(distribution)
     return Stack(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
@@ -123,16 +127,12 @@ def how_to_compile() -> str:
     if forks is not None:
         name, version = "onedl-mmcv", forks
     else:
-        name, version = (
-            "mmcv",
-            installed_version("mmcv-lite") or installed_version("mmcv") or "2.1.0",
-        )
-    torch = installed_version("torch")
+        name = "mmcv"
+        version = installed_version("mmcv-lite") or installed_version("mmcv") or "2.1.0"
+    torch, bound = installed_version("torch"), ".".join(map(str, _TORCH_WITHOUT_MMCV_BUILD))
     steps = []
     if torch is None or _release(torch) >= _TORCH_WITHOUT_MMCV_BUILD:
-        steps.append(
-            _pip("install", "torch<{}.{}".format(*_TORCH_WITHOUT_MMCV_BUILD), "torchvision")
-        )
+        steps.append(_pip("install", f"torch<{bound}", "torchvision"))
     steps.append(_pip("install", "setuptools>=80,<82", "wheel", "ninja"))
     if installed_version("mmcv-lite") is not None:
         steps.append(_pip("uninstall", "--yes", "mmcv-lite"))
@@ -140,7 +140,7 @@ def how_to_compile() -> str:
     steps.append(_pip("install", *build, f"{name}=={version}"))
     return (
         "Compiling mmcv takes a C++ compiler (for CUDA also nvcc), about 40 CPU-minutes, and "
-        f"torch < {'.'.join(map(str, _TORCH_WITHOUT_MMCV_BUILD))}: {' && '.join(steps)}"
+        f"torch < {bound}: {' && '.join(steps)}"
     )
 
 
@@ -150,6 +150,14 @@ def installed_version(distribution: str) -> str | None:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def requirements(distribution: str) -> list[str]:
+    """What an installed distribution says that it needs; empty if it is not installed."""
+    try:
+        return importlib.metadata.requires(distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
 
 
 def import_error(module: str) -> str | None:
@@ -172,49 +180,32 @@ def _release(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 
-def _python_problems() -> list[Problem]:
-    if sys.version_info >= _MIN_PYTHON:
-        return []
-    minimum = ".".join(map(str, _MIN_PYTHON))
-    return [
-        Problem(
-            f"Python {platform.python_version()} is older than {minimum}",
-            f"make install PYTHON=python{minimum}",
-        )
-    ]
-
-
-def _torch_problems(packages: dict[str, str]) -> list[Problem]:
-    """torch and torchvision: there, made for each other, and importable."""
-    for name in ("torch", "torchvision"):
-        if name not in packages:
-            pin = (
-                [f"torch=={packages['torch'].partition('+')[0]}"]
-                if "torch" in packages
-                else ["torch"]
-            )
-            return [Problem(f"{name} is not installed", _pip("install", *pin, "torchvision"))]
-    torch, torchvision = packages["torch"], packages["torchvision"]
-    pair = _pip("install", "--force-reinstall", f"torch=={torch.partition('+')[0]}", "torchvision")
+def torch_problems() -> list[Problem]:
+    """torch and torchvision: there, made for each other, and importable; imports them."""
+    torch, torchvision = installed_version("torch"), installed_version("torchvision")
+    if torch is None:
+        return [Problem("torch is not installed", _pip("install", "torch", "torchvision"))]
+    pin = f"torch=={torch.partition('+')[0]}"
+    if torchvision is None:
+        return [Problem("torchvision is not installed", _pip("install", pin, "torchvision"))]
+    pair = _pip("install", "--force-reinstall", pin, "torchvision")
     error = import_error("torch")
     if error is not None:
         return [Problem(f"torch {torch} cannot be imported ({error})", pair)]
     wanted = _wanted_torch()
     if wanted is not None and _release(wanted) != _release(torch):
-        return [
-            Problem(f"torchvision {torchvision} is made for torch {wanted}, not for {torch}", pair)
-        ]
+        what = f"torchvision {torchvision} is made for torch {wanted}, not for {torch}"
+        return [Problem(what, pair)]
     error = import_error("torchvision")
     if error is not None:
-        return [
-            Problem(f"torchvision {torchvision} does not work with torch {torch} ({error})", pair)
-        ]
+        what = f"torchvision {torchvision} does not work with torch {torch} ({error})"
+        return [Problem(what, pair)]
     return []
 
 
 def _wanted_torch() -> str | None:
     """The one version of torch that the installed torchvision names."""
-    for requirement in importlib.metadata.requires("torchvision") or ():
+    for requirement in requirements("torchvision"):
         match = re.match(r"torch\s*\(?==\s*([\w.+]+)", requirement)
         if match:
             return match[1]
@@ -273,9 +264,34 @@ def _toolbox_problems(packages: dict[str, str], distribution: str) -> list[Probl
         elif not problems:  # one cause, one message: the later packages import the earlier ones
             error = import_error(module)
             if error is not None:
-                what = f"{module} ({owners[0]} {packages[owners[0]]}) cannot be imported ({error})"
-                problems.append(Problem(what, _install_extra(distribution)))
+                owner = f"{owners[0]}=={packages[owners[0]]}"
+                what = f"{module} ({owner}) cannot be imported ({error})"
+                problems.append(Problem(what, _import_repair(owner, error, packages, distribution)))
     return problems
+
+
+def _import_repair(owner: str, error: str, packages: dict[str, str], distribution: str) -> str:
+    """The command for a toolbox that is installed and cannot be imported."""
+    mmcv = [name for name in _MODULES["mmcv"][1] if name in packages]
+    if error.startswith("AssertionError") and mmcv:  # the toolboxes assert mmcv's version
+        return f"{_pip('uninstall', '--yes', *mmcv)} && {_install_extra(distribution)}"
+    if error.startswith("ModuleNotFoundError"):  # a requirement is missing: pip adds it
+        return _install_extra(distribution)
+    return _pip("install", "--force-reinstall", "--no-deps", owner)
+
+
+def _detector_problems(distribution: str) -> list[Problem]:
+    """Whether a detector could be built: the last word, after the parts were found in order."""
+    from mmeffvit import compat
+
+    try:
+        compat.setup()
+        error = import_error("mmdet.models")
+    except RuntimeError as failure:
+        error = str(failure)
+    if error is None:
+        return []
+    return [Problem(f"mmdet.models cannot be imported ({error})", _install_extra(distribution))]
 
 
 def _mixed(packages: dict[str, str]) -> Problem:
@@ -330,14 +346,10 @@ def _numpy_requirements(distribution: str) -> list[Any]:
         from packaging.requirements import Requirement
     except ImportError:  # cannot be judged without
         return []
-    try:
-        lines = importlib.metadata.requires(distribution) or []
-    except importlib.metadata.PackageNotFoundError:
-        return []
-    requirements = [Requirement(line) for line in lines]
+    parsed = [Requirement(line) for line in requirements(distribution)]
     return [
         requirement.specifier
-        for requirement in requirements
+        for requirement in parsed
         if requirement.name == "numpy"
         and (requirement.marker is None or requirement.marker.evaluate({"extra": ""}))
     ]

@@ -53,6 +53,7 @@ def install() -> bool:
 
     Raises:
         TooLateError: A module that needs the operators has been imported without them.
+        RuntimeError: torchvision is missing or does not work; says how to repair it.
     """
     if NAME in sys.modules:
         return isinstance(sys.modules[NAME], StandIns)
@@ -64,6 +65,11 @@ def install() -> bool:
             f"mmcv has no compiled operators, and {', '.join(late)} was imported before "
             "mmeffvit.compat.setup() could provide stand-ins; call it before the first import of a "
             "toolbox"
+        )
+    for problem in distribution.torch_problems():
+        raise RuntimeError(
+            f"the stand-ins for mmcv's operators need torchvision: {problem.what}; to repair it: "
+            f"{problem.repair}"
         )
     sys.modules[NAME] = _build()
     return True
