@@ -23,7 +23,7 @@ class _Deferred(type):
 
 
 class _OneCycleParamScheduler(metaclass=_Deferred):
-    """Looks functions up in mmengine's scheduler when asked: importing it takes a second."""
+    """Stands for mmengine's class while a checkpoint is read: a source of functions."""
 
 
 def trust_mmengine() -> None:
