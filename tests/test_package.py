@@ -1,0 +1,133 @@
+"""The shape of the package: what importing costs, who imports whom, what the wheel carries."""
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mmeffvit import registry
+
+ROOT = Path(__file__).parents[1]
+
+# floors of the house, lowest first; a module imports from its own floor or from below
+FLOORS = [
+    {"ops", "version"},
+    {"registry"},
+    {"layers"},
+    {"models"},
+    {"checkpoint", "engine", "swap", "analysis", "visualization", "datasets", "compat", "testing"},
+]
+TOOLBOXES = {"mmcv", "mmdet", "mmseg", "mmpretrain", "mmdet3d"}
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def floor(part):
+    return next((i for i, names in enumerate(FLOORS) if part in names), None)
+
+
+SOURCES = sorted((ROOT / "mmeffvit").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_down_only(path):
+    parts = path.relative_to(ROOT / "mmeffvit").with_suffix("").parts
+    if parts[0] == "__init__":
+        return
+    own = floor(parts[0])
+    assert own is not None, f"{parts[0]} stands on no floor; add it to FLOORS"
+    for name in imported(path):
+        top, _, rest = name.partition(".")
+        if top == "mmeffvit" and rest:
+            # what the package itself offers, such as create_backbone, stands on the floor of models
+            other = floor(rest.split(".")[0])
+            assert (floor("models") if other is None else other) <= own, f"{path} imports {name}"
+        if parts[0] in {"ops", "layers", "models"}:
+            assert top not in TOOLBOXES, f"{path} imports {name}"
+        if parts[0] == "ops":
+            assert top != "mmengine", f"{path} imports {name}"
+
+
+def run(code):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT
+    )
+
+
+def test_importing_needs_torch_only_and_the_networks_no_toolbox():
+    blocked = """
+import sys
+class Blocked:
+    def find_spec(self, name, *args):
+        if name.split('.')[0] in {blocked}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Blocked())
+"""
+    everything = sorted(TOOLBOXES | {"mmengine"})
+    done = run(blocked.format(blocked=everything) + "import mmeffvit, mmeffvit.ops")
+    assert done.returncode == 0, done.stderr
+    done = run(
+        blocked.format(blocked=sorted(TOOLBOXES))
+        + "import mmeffvit; mmeffvit.create_backbone('secvit-tiny', out_indices=(0,))"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_registry_location_imports():
+    # mmengine hides an ImportError raised while it looks for a scope
+    locations = {
+        location
+        for child in vars(registry).values()
+        for location in getattr(child, "_locations", [])
+    }
+    assert "mmeffvit.models" in locations
+    done = run(
+        f"from mmeffvit import compat; compat.setup(); import {', '.join(sorted(locations))}"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_types_resolve_in_the_scope_of_a_toolbox():
+    from mmdet.registry import MODELS
+
+    assert MODELS.get("mmeffvit.SecViT").__name__ == "SecViT"
+    assert MODELS.get("mmeffvit.SECMixer").__name__ == "SECMixer"
+
+
+@pytest.mark.slow
+def test_wheel_carries_configs_tools_and_index(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation"]
+        + ["--wheel-dir", str(tmp_path), "--quiet"],
+        check=True,
+        cwd=_clean_copy(tmp_path / "source"),
+        timeout=200,
+    )
+    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    assert "mmeffvit/.mim/configs/mask_rcnn_secvit.py" in names
+    assert "mmeffvit/.mim/tools/train.py" in names
+    assert "mmeffvit/.mim/model-index.yml" in names
+    assert "mmeffvit/ops/sec_attention/fused.py" in names
+    assert not [name for name in names if name.endswith((".pyc", ".npz")) or "tests/" in name]
+
+
+def _clean_copy(target):
+    """The tracked files, as a clone would have them."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], capture_output=True, text=True, cwd=ROOT, check=True
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith("tests/"):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes((ROOT / name).read_bytes())
+    return target
