@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +22,7 @@ from torch import nn
 
 from mmeffvit.analysis.backbones import build_backbone, is_registered_type
 from mmeffvit.analysis.memory import MIB, ChildError, peak_memory
+from mmeffvit.compat.distribution import installed_version
 from mmeffvit.ops.dispatch import ENVIRONMENT_VARIABLE
 
 MODES = ("forward", "train")
@@ -349,8 +349,7 @@ def _machine(device: str) -> str:
 
 def _version_of(*distributions: str) -> str:
     for distribution in distributions:
-        try:
-            return f"{distribution} {metadata.version(distribution)}"
-        except metadata.PackageNotFoundError:
-            continue
+        version = installed_version(distribution)
+        if version is not None:
+            return f"{distribution} {version}"
     return "not installed"
