@@ -99,6 +99,6 @@ def init_process_group(cfg: Config) -> None:
             "tools/dist_train.sh sets; leave --launcher out for a single process."
         )
     if not torch.distributed.is_initialized():
-        seconds = cfg.env_cfg.dist_cfg.get("timeout", 1800)
-        timeout = datetime.timedelta(seconds=seconds)
-        torch.distributed.init_process_group(cfg.env_cfg.dist_cfg.backend, timeout=timeout)
+        dist_cfg = (cfg.get("env_cfg") or {}).get("dist_cfg") or {}
+        timeout = datetime.timedelta(seconds=dist_cfg.get("timeout", 1800))
+        torch.distributed.init_process_group("gloo", timeout=timeout)

@@ -37,7 +37,7 @@ class ToyDataset:
 class ToyModel(BaseModel):
     """Draws from all three generators, as dropout, RoI samplers and augmentation do."""
 
-    def __init__(self, nan_at=None, norm_cfg=None):
+    def __init__(self, nan_at=None):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 1)
@@ -119,6 +119,16 @@ class CrashInWriteHook(Hook):
             crash(self.kill)
 
         os.fsync = crash_instead
+
+
+@HOOKS.register_module(force=True)
+class SaveParametersHook(Hook):
+    """Every process writes the parameters that it ends with to ``rank<N>.pth``."""
+
+    def after_train(self, runner):
+        model = getattr(runner.model, "module", runner.model)
+        parameters = dict(model.named_parameters())
+        torch.save(parameters, os.path.join(runner.work_dir, f"rank{runner.rank}.pth"))
 
 
 def crash(kill):
