@@ -11,22 +11,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mmeffvit.checkpoint import convert_official, load_weights
-from mmeffvit.layers import MapContext, SECMixer
 from mmeffvit.models import PyramidClassifier
 from mmeffvit.models.zoo import backbone_classes
-from mmeffvit.ops import apply_rotary, rotary_table_2d, sec_cluster_ids
+from mmeffvit.testing.families import FAMILIES
 
 #: largest absolute error allowed in float32, by family
-TOLERANCES = {"secvit": 1e-4}
+TOLERANCES = {name: family.TOLERANCE for name, family in FAMILIES.items()}
 
-_SYSTEMS = {"SecViT": "secvit"}
+_SYSTEMS = {family.SYSTEM: name for name, family in FAMILIES.items()}
 
 
 def golden_family(path: str | os.PathLike) -> str:
@@ -63,12 +61,11 @@ def check_golden(path: str | os.PathLike) -> dict[str, float]:
         arrays = {key: file[key] for key in file.files}
     meta = json.loads(str(arrays.pop("meta")))
     tensors = {key: torch.from_numpy(value) for key, value in arrays.items()}
-    errors = {}
+    network = _build(family, meta["constructor"], tensors)
     with torch.no_grad():
-        for name, actual in _network_outputs(family, meta, tensors).items():
-            errors[name] = _error(actual, tensors[name])
-        for name, actual in _OPERATORS[family](meta, tensors).items():
-            errors[name] = _error(actual, tensors[name])
+        actual = _network_outputs(network, tensors)
+        actual |= FAMILIES[family].outputs(meta, tensors, network)
+    errors = {name: _error(value, tensors[name]) for name, value in actual.items()}
     outputs = {key for key in tensors if "/state/" not in key and "out" in re.split("[/_]", key)}
     if outputs - errors.keys():
         raise ValueError(f"'{path}' has outputs that are not understood: {outputs - errors.keys()}")
@@ -83,10 +80,11 @@ def _error(actual: Tensor, expected: Tensor) -> float:
     return (actual - expected).abs().max().item()
 
 
-def _network_outputs(family: str, meta: dict, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    constructor = meta["constructor"]
+def _build(family: str, constructor: dict, tensors: dict[str, Tensor]) -> PyramidClassifier:
     cls = backbone_classes()[family]
-    backbone = cls(arch=cls.arch_from_official(constructor), out_norm=False)
+    # files of dense backbones hold maps with and without the norm on each output
+    normed = "out/raw_stage0" in tensors
+    backbone = cls(arch=cls.arch_from_official(constructor), out_norm=normed)
     network = PyramidClassifier(backbone, constructor["num_classes"], constructor["projection"])
     official = {
         key.removeprefix("state/"): value
@@ -94,39 +92,15 @@ def _network_outputs(family: str, meta: dict, tensors: dict[str, Tensor]) -> dic
         if key.startswith("state/")
     }
     load_weights(network, convert_official(official, family).state_dict)
-    network.eval()
+    return network.eval()
+
+
+def _network_outputs(network: PyramidClassifier, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     feats = network.backbone(tensors["input"])
     outputs = {f"out/stage{i}": feat for i, feat in enumerate(feats)}
+    if network.backbone.out_norm:
+        network.backbone.out_norm = False
+        feats = network.backbone(tensors["input"])
+        outputs |= {f"out/raw_stage{i}": feat for i, feat in enumerate(feats)}
     outputs["out/logits"] = network.head(feats)
     return outputs
-
-
-def _secvit_operators(meta: dict, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    if "op_sec_attn" not in meta:
-        return {}
-    op = meta["op_sec_attn"]
-    renamed = {"out_proj": "proj"}
-    state = {}
-    for key, value in tensors.items():
-        if key.startswith("op/sec_attn/state/"):
-            layer, _, kind = key.removeprefix("op/sec_attn/state/").partition(".")
-            state[f"{renamed.get(layer, layer)}.{kind}"] = value
-    x = tensors["op/sec_attn/in/x"]
-    context = MapContext.of(x)
-    outputs = {}
-    for name, clusters in (("sec_attn", op["num_clusters"]), ("full_attn", -1)):
-        mixer = SECMixer(op["embed_dim"], op["num_heads"], clusters)
-        mixer.load_state_dict(state)
-        outputs[f"op/{name}/out"] = mixer(x, context)
-    qkv = mixer.qkv(x).flatten(2).transpose(1, 2).unflatten(-1, (3, op["num_heads"], -1))
-    table = rotary_table_2d(op["H"], op["W"], mixer.head_dim)
-    keys = apply_rotary(qkv[:, :, 1], table)
-    outputs["op/sec_attn/out_cluster_id"] = sec_cluster_ids(keys, op["num_clusters"])
-    for i, name in enumerate(("cos", "sin")):
-        outputs[f"op/sec_attn/in/{name}"] = table[..., i].repeat_interleave(2, dim=-1)
-    return outputs
-
-
-_OPERATORS: dict[str, Callable[[dict, dict[str, Tensor]], dict[str, Tensor]]] = {
-    "secvit": _secvit_operators
-}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from mmeffvit.layers.context import MapContext
@@ -35,12 +37,16 @@ class LePEAttention(TokenMixer):
 
     The channels of the first projection are [q | k | v], each head-major. The convolution sees the
     values as an image, whatever order of tokens the attention uses (LePE, CSWin, arXiv 2107.00652).
-    A sub-class provides :meth:`attend`.
+    A sub-class provides :meth:`attend`, and may ask for a gate: a fourth part of the first projection
+    then multiplies the sum before the last one, without an activation.
     """
+
+    #: whether the first projection makes [q | k | v | gate]
+    gated: ClassVar[bool] = False
 
     def __init__(self, embed_dims: int, num_heads: int):
         super().__init__(embed_dims, num_heads)
-        self.qkv = nn.Conv2d(embed_dims, 3 * embed_dims, 1)
+        self.qkv = nn.Conv2d(embed_dims, (4 if self.gated else 3) * embed_dims, 1)
         self.lepe = nn.Conv2d(embed_dims, embed_dims, 5, padding=2, groups=embed_dims)
         self.proj = nn.Conv2d(embed_dims, embed_dims, 1)
 
@@ -62,9 +68,12 @@ class LePEAttention(TokenMixer):
         batch, channels, height, width = x.shape
         qkv = self.qkv(x).permute(0, 2, 3, 1)
         # unbind has a cheaper gradient than slices, and one copy of v serves both its readers
-        q, k, v = qkv.reshape(batch, height * width, 3, self.num_heads, -1).unbind(2)
+        tokens = qkv.reshape(batch, height * width, -1, self.num_heads, self.head_dim)
+        q, k, v, *gate = tokens.unbind(2)
         v = v.contiguous()
         out = self.attend(q, k, v, context)
-        out = out.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
-        image = v.view(batch, height, width, channels).permute(0, 3, 1, 2)
-        return self.proj(out + self.lepe(image))
+        out, image, *gate = (
+            t.reshape(batch, height, width, channels).permute(0, 3, 1, 2) for t in (out, v, *gate)
+        )
+        out = out + self.lepe(image)
+        return self.proj(out * gate[0] if gate else out)
