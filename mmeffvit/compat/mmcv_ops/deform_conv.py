@@ -167,6 +167,7 @@ def modulated_deform_conv_forward(
     geometry = (
         stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
     )  # fmt: skip
+    offset, mask = (_first_values(tensor, output.shape[2:]) for tensor in (offset, mask))
     output.copy_(_forward(input, weight, offset, mask, bias if with_bias else None, geometry))
 
 
@@ -200,13 +201,37 @@ def modulated_deform_conv_backward(
     geometry = (
         stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
     )  # fmt: skip
+    size = grad_output.shape[2:]
+    offset, mask = (_first_values(tensor, size) for tensor in (offset, mask))
     grads = _backward(
         grad_output, input, weight, offset, mask, bias if with_bias else None, geometry
     )
-    for target, grad in zip((grad_input, grad_weight, grad_offset, grad_mask), grads):
-        target.copy_(grad)
+    grad_input.copy_(grads[0])
+    grad_weight.copy_(grads[1])
+    _first_values(grad_offset, size).copy_(grads[2])
+    _first_values(grad_mask, size).copy_(grads[3])
     if with_bias:
         grad_bias.copy_(grads[4])
+
+
+def _first_values(tensor: Tensor, size: torch.Size) -> Tensor:
+    """The part of (B, N, H, W) offsets or masks that an output of ``size`` reads, (B, N, *size).
+
+    mmcv's kernel does not look at H and W: it walks through the numbers of an image as if they had
+    the output's size. DyHead relies on that when it takes offsets to a level of half the size.
+
+    Raises:
+        ValueError: There are fewer numbers than the output needs.
+    """
+    if tensor.shape[2:] == size:
+        return tensor
+    if tensor.shape[2:].numel() < size.numel():
+        raise ValueError(
+            f"offsets and masks of {tuple(tensor.shape[2:])} are too small for an output of "
+            f"{tuple(size)}; compute them at the output's size"
+        )
+    count = tensor.size(1) * size.numel()
+    return tensor.flatten(1)[:, :count].unflatten(1, (tensor.size(1), *size))
 
 
 def _operands(

@@ -123,11 +123,8 @@ def _sampling_groups(
     # In torchvision's order of operations: rounding must not change how many samples there are.
     corners = rois[:, 1:] * scale - (0.5 if aligned else 0.0)
     extent = corners[:, [3, 2]] - corners[:, [1, 0]]  # height, width
-    if not aligned:
-        extent = extent.clamp(min=1)
     grids = torch.ceil(extent / extent.new_tensor(size)).long()
-    # A region of no extent has no samples, and mmcv answers -10000; its one point is a better
-    # maximum.
+    # mmcv takes no sample from a region of no extent and answers -10000; here it is its one point.
     yield from _groups(grids.clamp(min=1))
 
 

@@ -66,6 +66,32 @@ def test_weight_gradient_alone_and_twice(device):
     torch.testing.assert_close(torch.autograd.grad(alone.sum(), weight)[0], grads[0][2])
 
 
+def test_offsets_of_a_larger_map(device):
+    """mmcv walks through the numbers as if they had the output's size; DyHead relies on it."""
+    x, _, _, weight, bias = conv_inputs(device)  # output 5 x 4
+    offset = torch.randn(2, 36, 7, 6, dtype=x.dtype, device=device, requires_grad=True)
+    mask = torch.rand(2, 18, 7, 6, dtype=x.dtype, device=device, requires_grad=True)
+    tensors = (x, offset, mask, weight, bias)
+    out = ops.modulated_deform_conv2d(*tensors, *GEOMETRY)
+    read = [
+        torch.stack([image.reshape(-1)[: n * 20].reshape(n, 5, 4) for image in tensor])
+        for tensor, n in ((offset, 36), (mask, 18))
+    ]
+    expected = ops.modulated_deform_conv2d(x, *read, weight, bias, *GEOMETRY)
+    torch.testing.assert_close(out, expected)
+    for one, other in zip(
+        torch.autograd.grad(out.square().sum(), tensors),
+        torch.autograd.grad(expected.square().sum(), tensors),
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_offsets_of_a_smaller_map(device):
+    x, offset, mask, weight, bias = conv_inputs(device)
+    with pytest.raises(ValueError, match=r"\(4, 4\) are too small for an output of \(5, 4\)"):
+        ops.modulated_deform_conv2d(x, offset[:, :, :4], mask, weight, bias, *GEOMETRY)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_deform_conv_in_half_types(device, dtype):
     half = conv_inputs(device, dtype)

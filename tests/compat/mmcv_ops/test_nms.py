@@ -78,6 +78,9 @@ def test_overlap_equal_to_the_threshold_is_kept(device, height):
     scores = torch.tensor([0.9, 0.8], device=device)
     assert ops.nms(boxes, scores, height / 10)[1].tolist() == [0, 1]
     assert ops.nms(boxes, scores, height / 10 - 1e-4)[1].tolist() == [0]
+    # soft-nms and the groups, unlike nms, take the threshold in
+    assert len(ops.soft_nms(boxes, scores, height / 10, method="naive")[1]) == 1
+    assert len(ops.nms_match(torch.cat([boxes, scores[:, None]], dim=1), height / 10)) == 1
 
 
 def test_score_threshold_and_max_num(device):

@@ -111,8 +111,8 @@ def test_roi_pool_is_its_formula(features, rois):
     options = ((3, 2), 0.5)
     out = ops.roi_pool(features, rois, *options)
     torch.testing.assert_close(out, naive_roi_pool(features, rois, *options))
-    malformed = torch.tensor([[0, 9.0, 9, 2, 2]], dtype=rois.dtype, device=rois.device)
-    assert ops.roi_pool(features, malformed, *options).abs().sum() == 0
+    malformed = torch.tensor([[0, 9.0, 9, 2, 2], [0, 9, 9, 7.5, 7.5]], device=rois.device)
+    assert not ops.roi_pool(features, malformed, *options).any()
 
 
 def test_roi_pool_gradient(features, rois):
