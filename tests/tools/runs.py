@@ -4,7 +4,10 @@ import importlib.util
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+
+from mmengine.registry import DefaultScope
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,12 +94,23 @@ def write_data(folder: Path) -> str:
     return str(folder)
 
 
+@contextmanager
 def main(tool: str):
-    """The main function of a tool, to be called in this process with a list of arguments."""
+    """The main function of a tool, to be called with a list of arguments in this process.
+
+    A Runner makes the scope of its config the default one of the process, and tools set LOCAL_RANK:
+    both are undone.
+    """
     spec = importlib.util.spec_from_file_location(f"tool_{Path(tool).stem}", ROOT / "tools" / tool)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return lambda *arguments: module.main([str(argument) for argument in arguments])
+    environment = dict(os.environ)
+    try:
+        with DefaultScope.overwrite_default_scope("mmengine"):
+            yield lambda *arguments: module.main([str(argument) for argument in arguments])
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
 
 
 def run(*command, status=0, **environment):

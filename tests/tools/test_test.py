@@ -5,6 +5,7 @@ import pickle
 import cv2
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 from mmeffvit.checkpoint import CheckpointError
 from mmeffvit.engine.errors import LaunchError
@@ -18,11 +19,12 @@ def job(tmp_path_factory):
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
 
-    register_all_modules()
+    register_all_modules(init_default_scope=False)
     folder = tmp_path_factory.mktemp("job")
     config = runs.write_config(folder)
     torch.manual_seed(0)
-    model = MODELS.build(load_config(config).model)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        model = MODELS.build(load_config(config).model)
     torch.save({"state_dict": model.state_dict(), "meta": {}}, folder / "random.pth")
     return config, folder / "random.pth", runs.write_data(folder / "digits")
 
@@ -52,10 +54,10 @@ def test_ap_pictures_and_predictions(job, tmp_path):
 
 
 @pytest.fixture
-def tool(monkeypatch):
+def tool():
     """The tool's main, for what needs no process of its own."""
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    return runs.main("test.py")
+    with runs.main("test.py") as main:
+        yield main
 
 
 def test_another_models_checkpoint_is_refused(tool, job, tmp_path):

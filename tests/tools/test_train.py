@@ -97,9 +97,9 @@ def test_missing_data_is_one_sentence(tmp_path):
 @pytest.fixture
 def tool(monkeypatch):
     """The tool's main, for what needs no process of its own."""
-    monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.chdir(runs.ROOT)
-    return runs.main("train.py")
+    with runs.main("train.py") as main:
+        yield main
 
 
 @pytest.fixture
