@@ -38,8 +38,13 @@ model = dict(
         bbox_roi_extractor=dict(out_channels=channels, finest_scale=28, roi_layer=roi_layer),
         mask_roi_extractor=dict(out_channels=channels, finest_scale=28, roi_layer=roi_layer),
         bbox_head=dict(
+            type="ConvFCBBoxHead",
+            num_shared_convs=2,
+            num_shared_fcs=1,
             in_channels=channels,
+            conv_out_channels=channels,
             fc_out_channels=256,
+            norm_cfg=dict(type="BN"),
             num_classes=num_classes,
             reg_class_agnostic=True,
         ),
@@ -55,7 +60,7 @@ model = dict(
     train_cfg=dict(
         rpn=dict(assigner=dict(ignore_iof_thr=0.5), sampler=dict(num=64)),
         rpn_proposal=dict(nms_pre=300, max_per_img=100),
-        rcnn=dict(assigner=dict(ignore_iof_thr=0.5), sampler=dict(num=48, pos_fraction=0.4)),
+        rcnn=dict(assigner=dict(ignore_iof_thr=0.5), sampler=dict(num=32, pos_fraction=0.5)),
     ),
     test_cfg=dict(
         rpn=dict(nms_pre=200, max_per_img=60),
@@ -63,18 +68,18 @@ model = dict(
     ),
 )
 
-max_epochs = 3
+max_epochs = 6
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=1)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=1.5e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=5, norm_type=2),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=20),
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=30),
     dict(
         type="CosineAnnealingLR",
         eta_min_ratio=0.02,

@@ -58,7 +58,7 @@ def ensure_digits(
     num_train: int = 800,
     num_val: int = 100,
     image_size: int | tuple[int, int] = 160,
-    max_digits: int = 6,
+    max_digits: int = 5,
     seed: int = 0,
     layout: str = "digits",
     workers: int | None = None,

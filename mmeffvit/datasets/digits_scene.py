@@ -17,7 +17,10 @@ CROWD_SIZES = (0.085, 0.11)
 # ink of a scan (0 to 1) above which a pixel belongs to the digit
 _INK_THRESHOLD = 0.42
 _MIN_VISIBLE = 0.6
-_MIN_CONTRAST = 85.0
+# digits are bright ink on darker ground: brightness (0 to 255) above what lies around them
+_MIN_CONTRAST = 60.0
+_MAX_GROUND = 125.0
+_LUMA = np.array([0.114, 0.587, 0.299], np.float32)
 # offset of a digit's shadow, as a fraction of its side
 _SHADOW = 0.04
 
@@ -110,7 +113,8 @@ def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     mix = (share * fields[0] + (1 - share) * fields[1])[..., None]
     first, second = _colour(rng), _colour(rng)
     # seldom as strong as the contrast of a digit
-    return first + (second - first) * np.float32(rng.uniform(0.15, 0.6)) * mix
+    image = first + (second - first) * np.float32(rng.uniform(0.15, 0.6)) * mix
+    return image * min(1.0, _MAX_GROUND / float((image @ _LUMA).mean()))
 
 
 def _field(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -301,11 +305,10 @@ def _colour(rng: np.random.Generator) -> np.ndarray:
 
 
 def _contrasting_colour(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
-    """A colour that can be told from `pixels` (N, 3) by its brightness."""
-    weights = np.array([0.114, 0.587, 0.299])
-    behind = float(pixels.mean(0) @ weights)
+    """A colour brighter than `pixels` (N, 3) are on average, or than any ground is."""
+    behind = min(float((pixels @ _LUMA).mean()), _MAX_GROUND)
     for _ in range(20):
         colour = _colour(rng)
-        if abs(float(colour @ weights) - behind) >= _MIN_CONTRAST:
+        if float(colour @ _LUMA) - behind >= _MIN_CONTRAST:
             return colour
-    return np.full(3, 255.0 if behind < 128 else 0.0)
+    return np.full(3, 255.0, np.float32)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import mmcv
 import numpy as np
-from mmengine.dist import master_only
+from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -25,11 +25,12 @@ class DetectionFiguresHook(Hook):
     the main process draws, from the images that it has evaluated itself.
 
     Args:
-        num_images: Examples on the contact sheet, spread evenly over the images.
+        num_images: Examples on the contact sheet, drawn by lot from the images that hold objects.
         score_thr: Predictions below are not drawn.
         panel: Side of the square each picture is fitted into, in pixels.
         columns: Examples beside one another on the sheet.
         title: Heading of both figures; the name of the experiment by default.
+        seed: Decides the lot.
     """
 
     # after LoggerHook, whose scalars the curves need
@@ -42,6 +43,7 @@ class DetectionFiguresHook(Hook):
         panel: int = 300,
         columns: int = 2,
         title: str | None = None,
+        seed: int = 0,
     ) -> None:
         if num_images < 1:
             raise ValueError(f"num_images is {num_images}; it must be at least 1")
@@ -50,8 +52,9 @@ class DetectionFiguresHook(Hook):
         self.panel = panel
         self.columns = columns
         self.title = title
+        self.seed = seed
         self._samples: list = []
-        self._wanted: set[int] = set()
+        self._wanted: set[str] = set()
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Choose the images to draw."""
@@ -65,13 +68,13 @@ class DetectionFiguresHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None
     ) -> None:
         """Keep the predictions on the chosen images."""
-        self._keep(runner.val_dataloader, outputs)
+        self._keep(outputs)
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None
     ) -> None:
         """Keep the predictions on the chosen images."""
-        self._keep(runner.test_dataloader, outputs)
+        self._keep(outputs)
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Draw both figures."""
@@ -83,18 +86,22 @@ class DetectionFiguresHook(Hook):
         self._draw_sheet(runner, runner.test_dataloader.dataset, metrics)
 
     def _choose(self, dataloader) -> None:
-        self._samples = []
-        total = len(dataloader.dataset)
-        # the middle of each of num_images equal parts
-        count = min(self.num_images, total)
-        self._wanted = {int((index + 0.5) * total / count) for index in range(count)}
-        self._seen = 0
+        self._samples, self._wanted = [], set()
+        dataset = dataloader.dataset
+        # every process evaluates its share of the images
+        count = self.num_images * get_world_size()
+        for index in np.random.default_rng(self.seed).permutation(len(dataset)):
+            info = dataset.get_data_info(int(index))
+            # images without any object have little to show
+            if info.get("instances"):
+                self._wanted.add(info["img_path"])
+            if len(self._wanted) == count:
+                break
 
-    def _keep(self, dataloader, outputs: Sequence | None) -> None:
+    def _keep(self, outputs: Sequence | None) -> None:
         for sample in outputs or ():
-            if self._seen in self._wanted:
-                self._samples.append(sample.cpu() if hasattr(sample, "cpu") else sample)
-            self._seen += 1
+            if sample.img_path in self._wanted and len(self._samples) < self.num_images:
+                self._samples.append(sample.cpu())
 
     @master_only
     def _draw_sheet(self, runner: Runner, dataset, metrics: dict | None) -> None:

@@ -15,11 +15,11 @@ from mmeffvit.datasets.coco import DigitsDataset
 from mmeffvit.datasets.coco_categories import COCO_CATEGORIES
 from mmeffvit.datasets.transforms import LoadImageFromFile, UnreadableImageError
 
-_MAKE = dict(num_train=24, num_val=8, image_size=96, seed=1)
+_MAKE = {"num_train": 24, "num_val": 8, "image_size": 96, "seed": 1}
 _PIPELINE = [
-    dict(type="mmeffvit.LoadImageFromFile"),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
-    dict(type="PackDetInputs"),
+    {"type": "mmeffvit.LoadImageFromFile"},
+    {"type": "LoadAnnotations", "with_bbox": True, "with_mask": True},
+    {"type": "PackDetInputs"},
 ]
 
 
@@ -31,14 +31,14 @@ def _mmdet_scope():
 
 
 def _config(root, **kwargs):
-    config = dict(
-        type="mmeffvit.DigitsDataset",
-        data_root=str(root),
-        make=_MAKE,
-        ann_file="annotations/train.json",
-        data_prefix=dict(img="train/"),
-        pipeline=_PIPELINE,
-    )
+    config = {
+        "type": "mmeffvit.DigitsDataset",
+        "data_root": str(root),
+        "make": _MAKE,
+        "ann_file": "annotations/train.json",
+        "data_prefix": {"img": "train/"},
+        "pipeline": _PIPELINE,
+    }
     return {**config, **kwargs}
 
 
@@ -152,7 +152,7 @@ def test_coco_layout_is_read_by_mmdet_as_coco(tmp_path):
         dataset = CocoDataset(
             data_root=str(root),
             ann_file=f"annotations/instances_{split}2017.json",
-            data_prefix=dict(img=f"{split}2017/"),
+            data_prefix={"img": f"{split}2017/"},
             pipeline=_PIPELINE,
         )
         assert len(dataset) == number

@@ -15,7 +15,7 @@ from mmeffvit.datasets import digits, digits_scene, ensure_digits, write_digits
 from mmeffvit.datasets.folders import ForeignFolderError, folder_hash
 from mmeffvit.datasets.polygons import mask_extent, mask_iou, polygons_to_mask
 
-_SMALL = dict(num_train=60, num_val=30, image_size=128, seed=3)
+_SMALL = {"num_train": 60, "num_val": 30, "image_size": 128, "seed": 3}
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ def test_more_images_leave_the_first_ones_as_they_are(root, tmp_path):
 
 
 def test_data_of_other_arguments_is_written_anew(tmp_path):
-    tiny = dict(num_train=2, num_val=1, image_size=64)
+    tiny = {"num_train": 2, "num_val": 1, "image_size": 64}
     assert ensure_digits(tmp_path / "data", **tiny)
     before = folder_hash(tmp_path / "data")
     assert not ensure_digits(tmp_path / "data", **tiny)
@@ -214,11 +214,11 @@ def test_progress_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (dict(num_train=0), "num_train is 0; it must be at least 1"),
-        (dict(image_size=32), "image_size is 32; it must be at least 64"),
-        (dict(image_size=(640, 32)), "image_size is 32"),
-        (dict(seed=-1), "seed is -1"),
-        (dict(layout="voc"), r"layout is 'voc'; it must be one of \['coco', 'digits'\]"),
+        ({"num_train": 0}, "num_train is 0; it must be at least 1"),
+        ({"image_size": 32}, "image_size is 32; it must be at least 64"),
+        ({"image_size": (640, 32)}, "image_size is 32"),
+        ({"seed": -1}, "seed is -1"),
+        ({"layout": "voc"}, r"layout is 'voc'; it must be one of \['coco', 'digits'\]"),
     ],
 )
 def test_wrong_arguments(tmp_path, wrong, message):
