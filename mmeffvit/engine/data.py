@@ -63,11 +63,13 @@ def _moved(value: Any, old: str, new: str) -> Any:
         return ConfigDict({k: _moved(v, old, new) for k, v in value.items()})
     if isinstance(value, (list, tuple)):
         return type(value)(_moved(v, old, new) for v in value)
-    if isinstance(value, str):
-        if value and os.path.normpath(value) == old:
+    if isinstance(value, str) and value:
+        path = os.path.normpath(value)
+        if path == old:
             return new
-        if value.startswith(old + "/"):
-            return os.path.join(new, value[len(old) + 1 :])
+        if path.startswith(old + os.sep):
+            # a prefix that names are appended to keeps its slash
+            return os.path.join(new, path[len(old) + 1 :]) + "/" * value.endswith("/")
     return value
 
 

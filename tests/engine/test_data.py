@@ -24,7 +24,7 @@ def make_cfg(train=None, **kwargs):
             "val_dataloader": {"dataset": coco("val")},
             "val_evaluator": [
                 {"type": "CocoMetric", "ann_file": "data/coco/annotations/val.json"},
-                {"type": "CocoPanopticMetric", "seg_prefix": "data/coco/annotations/val/"},
+                {"type": "CocoPanopticMetric", "seg_prefix": "./data/coco/annotations/val/"},
             ],
             **kwargs,
         }
