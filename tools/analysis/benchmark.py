@@ -155,8 +155,8 @@ def main(argv=None):
 
 
 def _cost(setting):
-    # for the time left only: proportional to pixels, and a backward pass takes twice a forward pass
-    return setting.area * (3 if setting.mode == "train" else 1)
+    # for the time left only: a fixed part, and one that grows with pixels; backward is two forwards
+    return 500_000 + setting.area * (3 if setting.mode == "train" else 1)
 
 
 if __name__ == "__main__":
