@@ -11,15 +11,14 @@ import pytest
 
 @pytest.fixture
 def run_python(tmp_path):
-    """Run a script in a fresh interpreter, after ``compat.setup()`` if asked for.
+    """Run a script in a fresh interpreter.
 
     Returns the JSON value that it prints last, or the last line of its error.
     """
 
-    def run(script, setup=False, pythonpath=""):
-        code = "from mmeffvit import compat\ncompat.setup()\n" if setup else ""
+    def run(script, pythonpath=""):
         process = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", code + textwrap.dedent(script)],
+            [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)],
             capture_output=True,
             text=True,
             timeout=200,

@@ -11,26 +11,33 @@ FORKS = installed_version("onedl-mmengine") is not None
 
 SCRIPT = """
     import json, pathlib, sys
-    if {block}:
-        sys.modules["pkg_resources"] = None  # as with setuptools >= 82
+    from mmeffvit import compat
     from mmengine.config import Config
+
     bases = dict(
         mmdet="_base_/default_runtime.py",
         mmpretrain="_base_/default_runtime.py",
         mmseg="_base_/default_runtime.py",
         mmeffvit="demo/base.py",
     )
-    resolved = []
-    for prefix, base in bases.items():
-        path = pathlib.Path(f"inherits_{{prefix}}.py")
-        path.write_text(f"_base_ = '{{prefix}}::{{base}}'")
-        try:
-            config = Config.fromfile(path)
-        except Exception:
-            continue
-        if config:
-            resolved.append(prefix)
-    print(json.dumps(resolved))
+
+    def resolved():
+        prefixes = []
+        for prefix, base in bases.items():
+            path = pathlib.Path(f"inherits_{prefix}.py")
+            path.write_text(f"_base_ = '{prefix}::{base}'")
+            try:
+                if Config.fromfile(path):
+                    prefixes.append(prefix)
+            except Exception:
+                pass
+        return prefixes
+
+    plain = resolved()
+    sys.modules["pkg_resources"] = None  # as with setuptools >= 82
+    without_pkg_resources = resolved()
+    compat.setup()
+    print(json.dumps([plain, without_pkg_resources, resolved()]))
 """
 
 
@@ -49,18 +56,10 @@ def installed_copy(folder):
 
 @pytest.mark.slow
 def test_prefixes(run_python, tmp_path):
-    path, script = installed_copy(tmp_path), SCRIPT.format(block=False)
-    without = run_python(script, pythonpath=path)
-    # The official packages need no help with mmseg, the forks do; nobody knows mmeffvit.
-    assert without == (["mmdet", "mmpretrain"] if FORKS else ["mmdet", "mmpretrain", "mmseg"])
-    repaired = run_python(script, setup=True, pythonpath=path)
-    assert repaired == ["mmdet", "mmpretrain", "mmseg", "mmeffvit"]
-
-
-def test_prefixes_without_pkg_resources(run_python, tmp_path):
-    path, script = installed_copy(tmp_path), SCRIPT.format(block=True)
-    assert run_python(script, pythonpath=path) == (["mmdet", "mmpretrain"] if FORKS else [])
-    repaired = run_python(script, setup=True, pythonpath=path)
+    plain, without_pkg_resources, repaired = run_python(SCRIPT, pythonpath=installed_copy(tmp_path))
+    # The official packages need help without pkg_resources, the forks with mmseg; nobody knows us.
+    assert plain == (["mmdet", "mmpretrain"] if FORKS else ["mmdet", "mmpretrain", "mmseg"])
+    assert without_pkg_resources == (["mmdet", "mmpretrain"] if FORKS else [])
     assert repaired == ["mmdet", "mmpretrain", "mmseg", "mmeffvit"]
 
 

@@ -62,6 +62,8 @@ def test_weight_gradient_alone_and_twice(device):
     ]
     for one, two in zip(*grads):
         torch.testing.assert_close(2 * one, two)
+    (after,) = torch.autograd.grad(out, weight, torch.full_like(out, 3.0), retain_graph=True)
+    torch.testing.assert_close(after, 3 * grads[0][2])
     alone = ops.deform_conv2d(x.detach(), offset.detach(), weight, *GEOMETRY)
     torch.testing.assert_close(torch.autograd.grad(alone.sum(), weight)[0], grads[0][2])
 
