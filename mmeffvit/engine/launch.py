@@ -21,6 +21,8 @@ from mmeffvit.engine.data import set_data_root
 from mmeffvit.engine.environment import init_process_group
 from mmeffvit.engine.errors import InvalidLossError, LaunchError
 
+_PLAIN_HOOKS = ("CheckpointHook", "mmengine.CheckpointHook")
+
 Notes = list[tuple[int, str]]
 """Messages for the log, each with its level, from before there is a log."""
 
@@ -120,7 +122,7 @@ def add_safety_hooks(cfg: Config) -> Notes:
     added = []
     checkpoint = cfg.setdefault("default_hooks", ConfigDict()).setdefault("checkpoint", {})
     # None switches checkpoints off
-    if checkpoint is not None and checkpoint.get("type", "CheckpointHook") == "CheckpointHook":
+    if checkpoint is not None and checkpoint.get("type", _PLAIN_HOOKS[0]) in _PLAIN_HOOKS:
         cfg.default_hooks.checkpoint = {"interval": 1, **checkpoint}
         cfg.default_hooks.checkpoint.type = "mmeffvit.SafeCheckpointHook"
         added.append("SafeCheckpointHook")
