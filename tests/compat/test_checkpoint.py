@@ -103,6 +103,16 @@ def test_history_and_numbers_survive(tmp_path):
     assert loaded["names"].tolist() == ["a", "b"]
 
 
+def test_trust_outlives_a_context_of_trust(tmp_path):
+    """onedl-mmengine loads within one, and torch takes its entries back at the end."""
+    core = getattr(np, "_core", None) or np.core
+    entries = [HistoryBuffer, getattr, np.ndarray, np.dtype, core.multiarray._reconstruct]
+    with torch.serialization.safe_globals([*entries, type(np.dtype(np.float64))]):
+        pass
+    loaded = save_and_load({"history": HistoryBuffer([1.0], [1])}, tmp_path / "state.pth")
+    assert loaded["history"].current() == 1.0
+
+
 def test_files_of_numpy_1_load(tmp_path):
     """NumPy moved its pickling functions from numpy.core to numpy._core."""
     path, old = tmp_path / "new.pth", tmp_path / "old.pth"
