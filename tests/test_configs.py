@@ -1,5 +1,7 @@
 """Every config builds: model, optimizer and pipelines; one of each kind takes a training step."""
 
+import copy
+import functools
 import re
 from pathlib import Path
 
@@ -42,8 +44,13 @@ def _mmdet_scope():
         yield
 
 
-def _load(name):
+@functools.cache
+def _read(name):
     return Config.fromfile(ROOT / name)
+
+
+def _load(name):
+    return copy.deepcopy(_read(name))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
