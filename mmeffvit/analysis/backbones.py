@@ -65,14 +65,17 @@ def build_detector(config: str) -> nn.Module:
 
     Args:
         config: A file, or ``mmdet::...`` for one of mmdet's own.
+
+    Raises:
+        LaunchError: If there is no such config.
     """
     from mmeffvit import compat
 
     compat.setup()
-    from mmengine.config import Config
-    from mmengine.hub import get_config
-    from mmengine.registry import MODELS, init_default_scope
+    from mmengine.registry import MODELS, DefaultScope
 
-    cfg = get_config(config) if "::" in config else Config.fromfile(config)
-    init_default_scope(cfg.get("default_scope") or "mmdet")
-    return MODELS.build(cfg.model)
+    from mmeffvit.engine.launch import load_config
+
+    cfg = load_config(config)
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope") or "mmdet"):
+        return MODELS.build(cfg.model)

@@ -72,8 +72,10 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
+    from mmeffvit.engine.errors import LaunchError
+
     try:
         main()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, LaunchError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
