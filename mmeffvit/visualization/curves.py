@@ -1,5 +1,6 @@
 """Training curves from the scalars that mmengine's `LocalVisBackend` writes."""
 
+import itertools
 import json
 import os
 import re
@@ -23,7 +24,9 @@ _NAMES = {
     "coco/bbox_mAP": "box AP",
     "coco/segm_mAP": "mask AP",
 }
-_COLOURS = ("#e4572e", "#2e86de", "#17a673", "#8e5bd0", "#d99a00", "#c2477f", "#5b6c7d", "#00a5b5")
+_COLOURS = ("#17a673", "#8e5bd0", "#d99a00", "#c2477f", "#5b6c7d", "#00a5b5")
+# a task has one colour in both panels
+_TASK_COLOURS = {"bbox": "#2e86de", "mask": "#e4572e", "segm": "#e4572e"}
 _INK, _GRID = "#1c2026", "#dde2e8"
 # the score of a task, not its parts by size or threshold
 _METRIC = re.compile(r"(^|/|_)(mAP|AP|mIoU|PQ|accuracy/top1)$")
@@ -90,11 +93,13 @@ def draw_curves(
     left, right = figure.subplots(1, 2)
     if title:
         figure.suptitle(title, fontsize=16, fontweight="bold", color=_INK, x=0.012, ha="left")
+        figure.get_layout_engine().set(h_pad=0.12)
     _draw_losses(left, train, smoothing)
     _draw_scores(right, val)
     last = max(record["step"] for record in (*train, *val))
     for axes in (left, right):
-        axes.set_xlim(0, last * 1.02)
+        # room for the numbers beside the last points
+        axes.set_xlim(0, last * (1.1 if axes is right else 1.02))
         axes.set_xlabel("training iteration", color=_INK)
         axes.grid(color=_GRID, linewidth=0.8)
         axes.set_axisbelow(True)
@@ -112,12 +117,13 @@ def _draw_losses(axes: "Axes", train: Sequence[dict], smoothing: float) -> None:
         (name for name in names if name != "loss"),
         key=lambda name: -np.mean([r[name] for r in train[-5:] if name in r] or [0]),
     )
-    for index, name in enumerate(["loss", *parts]):
+    colours = {"loss": _INK, **_choose_colours(parts)}
+    for name in ("loss", *parts):
         points = [(r["step"], r[name]) for r in train if name in r]
         if not points:
             continue
         steps, values = np.array(points, float).T
-        colour = _INK if name == "loss" else _COLOURS[(index - 1) % len(_COLOURS)]
+        colour = colours[name]
         axes.plot(steps, values, color=colour, alpha=0.22, linewidth=1)
         axes.plot(
             steps,
@@ -135,31 +141,42 @@ def _draw_scores(axes: "Axes", val: Sequence[dict]) -> None:
     axes.set_title("Accuracy on held-out images", loc="left", fontweight="bold", color=_INK)
     axes.set_ylim(0, 1)
     names = list(dict.fromkeys(key for r in val for key in r if _METRIC.search(key)))
+    colours = _choose_colours(names)
     lines = []
-    for index, name in enumerate(names):
+    for name in names:
         # pycocotools gives -1 where there was nothing to measure
         points = [(r["step"], r[name]) for r in val if r.get(name, -1) >= 0]
         if points:
-            lines.append((name, _COLOURS[(1, 0, 2, 3)[index % 4]], np.array(points, float).T))
+            lines.append((name, colours[name], np.array(points, float).T))
     if not lines:
         axes.text(0.5, 0.5, "no validation yet", transform=axes.transAxes, ha="center")
         return
     top = max(values.max() for _, _, (_, values) in lines)
     axes.set_ylim(0, min(1.0, max(0.1, np.ceil(top * 1.15 * 10) / 10)))
-    best_last = max(values[-1] for _, _, (_, values) in lines)
+    ends = sorted(values[-1] for _, _, (_, values) in lines)
     for name, colour, (steps, values) in lines:
         axes.plot(steps, values, "o-", color=colour, linewidth=2.2, markersize=6, label=_name(name))
-        above = values[-1] == best_last
+        # beside the last point, and apart from its neighbours
+        shift = 9 * (ends.index(values[-1]) - (len(ends) - 1) / 2)
         axes.annotate(
             f"{values[-1]:.3f}",
             (steps[-1], values[-1]),
-            xytext=(0, 9 if above else -17),
+            xytext=(9, shift),
             textcoords="offset points",
-            ha="right",
+            va="center",
             color=colour,
             fontweight="bold",
         )
     axes.legend(frameon=False, loc="upper left", fontsize=11, labelcolor=_INK)
+
+
+def _choose_colours(names: Sequence[str]) -> dict[str, str]:
+    """Colours of the tasks where a name tells its task, and of its own for every other name."""
+    colours, free = {}, itertools.cycle(_COLOURS)
+    for name in names:
+        task = next((t for t in _TASK_COLOURS if t in name and "rpn" not in name), None)
+        colours[name] = _TASK_COLOURS[task] if task else next(free)
+    return colours
 
 
 def _smooth(values: np.ndarray, weight: float) -> np.ndarray:

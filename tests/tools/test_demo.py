@@ -19,10 +19,6 @@ def _train(root, work_dir, *arguments, epochs=1):
     ]
     options += [
         "train_dataloader.batch_size=2",
-        "train_dataloader.num_workers=0",
-        "train_dataloader.persistent_workers=False",
-        "val_dataloader.num_workers=0",
-        "val_dataloader.persistent_workers=False",
         "default_hooks.logger.interval=1",
         f"train_cfg.max_epochs={epochs}",
     ]
@@ -89,8 +85,6 @@ def test_testing_draws_the_predictions(demo):
         root / "digits",
         "--cfg-options",
         "test_dataloader.dataset.make=False",
-        "test_dataloader.num_workers=0",
-        "test_dataloader.persistent_workers=False",
     )
     assert "coco/segm_mAP" in output
     with Image.open(out / "predictions.png") as picture:
