@@ -97,8 +97,8 @@ def load_weights(module: nn.Module, checkpoint: Mapping, prefix: str | None = No
             problems.append(f"{name} is not in the checkpoint")
     if problems:
         raise CheckpointError(
-            f"the checkpoint does not fit {type(module).__name__} ({len(state)} of {len(own)} tensors "
-            f"would load): {'; '.join(problems[:4])}"
+            f"the checkpoint does not fit {type(module).__name__} ({len(state)} of {len(own)} "
+            f"tensors would load): {'; '.join(problems[:4])}"
             + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
             + ". Check the variant and the prefix; official files are converted by "
             "tools/convert_checkpoint.py"

@@ -106,8 +106,7 @@ def _drop(columns: tuple[np.ndarray, ...], dropped: np.ndarray, start: int, end:
     """Close the gaps of dropped rows in [start, end) with rows from the end; returns the new end.
 
     The last row that stays goes into the first gap, and so on: mmcv's order, which decides between
-    equal
-    scores later.
+    equal scores later.
     """
     new_end = end - int(np.count_nonzero(dropped))
     if new_end != end:

@@ -152,8 +152,7 @@ def roi_pool_forward(
     """Maximum of the cells that each bin of each region touches.
 
     Girshick, Fast R-CNN, arXiv:1504.08083, section 2.1, in mmcv's reading: regions include their
-    last
-    pixel and are not rounded to cells, which torchvision's ``roi_pool`` does.
+    last pixel and are not rounded to cells, which torchvision's ``roi_pool`` does.
 
     Args:
         input: Features, (B, C, H, W).

@@ -37,8 +37,8 @@ class LePEAttention(TokenMixer):
 
     The channels of the first projection are [q | k | v], each head-major. The convolution sees the
     values as an image, whatever order of tokens the attention uses (LePE, CSWin, arXiv 2107.00652).
-    A sub-class provides :meth:`attend`, and may ask for a gate: a fourth part of the first projection
-    then multiplies the sum before the last one, without an activation.
+    A sub-class provides :meth:`attend`, and may ask for a gate: a fourth part of the first
+    projection then multiplies the sum before the last one, without an activation.
     """
 
     #: whether the first projection makes [q | k | v | gate]

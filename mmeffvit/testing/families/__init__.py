@@ -1,9 +1,9 @@
 """What golden files hold besides the maps of the stages, one module per family.
 
-Each module has ``SYSTEM`` (the name in the files), ``TOLERANCE`` (largest absolute error in float32)
-and ``outputs(meta, tensors, network)``, which computes every further output by name.
+Each module has ``SYSTEM`` (the name in the files), ``TOLERANCE`` (largest absolute error in
+float32) and ``outputs(meta, tensors, network)``, which computes every further output by name.
 """
 
-from mmeffvit.testing.families import secvit
+from mmeffvit.testing.families import ravlt, secvit, ssvit
 
-FAMILIES = {"secvit": secvit}
+FAMILIES = {"secvit": secvit, "ravlt": ravlt, "ssvit": ssvit}

@@ -12,7 +12,7 @@ from mmeffvit.models.zoo import backbone_classes
 
 
 def distinct_structures():
-    """One name of each family for every structure: variants that differ in sizes alone are alike."""
+    """One name of each family for every structure: variants of other sizes are alike."""
     chosen = {}
     for name in reversed(list_backbones()):
         family, _, variant = name.partition("-")
