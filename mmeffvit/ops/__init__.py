@@ -5,17 +5,29 @@ dimension, K clusters.
 """
 
 from mmeffvit.ops.dispatch import UnavailableImplementationError, explain, implementations, select
+from mmeffvit.ops.neighbourhood_attention import (
+    neighbour_positions,
+    neighbour_tokens,
+    neighbourhood_attention,
+)
 from mmeffvit.ops.rotary import apply_rotary, rotary_table_2d
 from mmeffvit.ops.sec_attention import cluster_sizes, sec_attention, sec_cluster_ids
+from mmeffvit.ops.sparse_scan import ScanStep, sparse_scan_attention, sparse_scan_steps
 
 __all__ = [
+    "ScanStep",
     "UnavailableImplementationError",
     "apply_rotary",
     "cluster_sizes",
     "explain",
     "implementations",
+    "neighbour_positions",
+    "neighbour_tokens",
+    "neighbourhood_attention",
     "rotary_table_2d",
     "sec_attention",
     "sec_cluster_ids",
     "select",
+    "sparse_scan_attention",
+    "sparse_scan_steps",
 ]

@@ -1,6 +1,12 @@
 """Token mixers: modules that own projections and call one operator of `mmeffvit.ops`."""
 
 from mmeffvit.layers.mixers.base import LePEAttention, TokenMixer
+from mmeffvit.layers.mixers.s3a import S3AMixer
 from mmeffvit.layers.mixers.sec import SECMixer
 
-__all__ = ["LePEAttention", "SECMixer", "TokenMixer"]
+__all__ = [
+    "LePEAttention",
+    "S3AMixer",
+    "SECMixer",
+    "TokenMixer",
+]

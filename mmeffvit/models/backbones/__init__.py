@@ -3,5 +3,11 @@
 from mmeffvit.models.backbones.base import BaseBackbone
 from mmeffvit.models.backbones.pyramid import PyramidViT
 from mmeffvit.models.backbones.secvit import SecViT
+from mmeffvit.models.backbones.ssvit import SSViT
 
-__all__ = ["BaseBackbone", "PyramidViT", "SecViT"]
+__all__ = [
+    "BaseBackbone",
+    "PyramidViT",
+    "SSViT",
+    "SecViT",
+]

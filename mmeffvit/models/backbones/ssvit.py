@@ -1,0 +1,147 @@
+"""SSViT: sparse scan self-attention (arXiv 2405.13335).
+
+The published classifiers equal this network with `out_norm=False` and `ConvClsHead` on its last
+map. The authors published no detection code: the norm on each output is ours, after the same
+authors' RMT and RAVLT.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from mmeffvit.models.backbones.pyramid import PyramidViT
+from mmeffvit.models.official import PYRAMID_RULES, KeyRule
+from mmeffvit.registry import MODELS
+
+
+def _arch(embed_dims, depths, num_heads, layer_scale) -> dict[str, Any]:
+    return {
+        "embed_dims": embed_dims,
+        "depths": depths,
+        "num_heads": num_heads,
+        "mlp_ratios": (4, 4, 3, 3),
+        "window_sizes": (7, 7, 7, 7),
+        "reverse": ((False, True),) * 4,
+        "layer_scale": layer_scale,
+    }
+
+
+@MODELS.register_module()
+class SSViT(PyramidViT):
+    """SSViT, tiny to large (arXiv 2405.13335, variants T, S, B, L).
+
+    The keys of an arch dict are ``embed_dims``, ``depths``, ``num_heads``, ``mlp_ratios``,
+    ``window_sizes`` (four entries, each a number or a list with one per block), ``reverse`` (four
+    entries, each a sequence that the blocks of the stage repeat: ``(False, True)`` alternates) and
+    ``layer_scale`` (four initial values or None).
+
+    Kernels follow the size of the map, as published, so that attention costs grow with the square
+    of the area. Where a map is smaller than the window, which the published code refuses, kernels
+    are the largest that fit.
+
+    Args:
+        arch: 'tiny', 'small', 'base', 'large' or a dict.
+        max_kernel: Odd limit for the kernels, such as 13: attention costs then grow linearly with
+            the area of large maps. Not from the paper, and not what published weights were trained
+            with.
+        per_axis: Take the kernels of each axis from its own length instead of the shorter side.
+            Not from the paper.
+        implementation: Of `mmeffvit.ops.neighbourhood_attention`; None lets it choose.
+        **kwargs: Those of `BaseBackbone`.
+    """
+
+    family: ClassVar[str] = "ssvit"
+    stem_widths: ClassVar[tuple[float, ...]] = (0.5, 0.5, 1, 1)
+    stem_strides: ClassVar[tuple[int, ...]] = (2, 1, 2, 1)
+    arch_keys: ClassVar[tuple[str, ...]] = (
+        "embed_dims",
+        "depths",
+        "num_heads",
+        "mlp_ratios",
+        "window_sizes",
+        "reverse",
+        "layer_scale",
+    )
+    arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
+        "tiny": _arch((64, 128, 256, 512), (2, 2, 9, 2), (2, 4, 8, 16), (None,) * 4),
+        "small": _arch((64, 128, 256, 512), (3, 5, 18, 4), (2, 4, 8, 16), (None,) * 4),
+        "base": _arch((80, 160, 320, 512), (4, 9, 25, 9), (5, 5, 10, 16), (None, None, 1e-6, 1e-6)),
+        "large": _arch(
+            (112, 224, 448, 640), (4, 9, 25, 9), (7, 7, 14, 20), (None, None, 1e-6, 1e-6)
+        ),
+    }
+    drop_path_rates: ClassVar[dict[str, float]] = {
+        "tiny": 0.1,
+        "small": 0.15,
+        "base": 0.4,
+        "large": 0.5,
+    }
+    official_rules: ClassVar[tuple[KeyRule, ...]] = (
+        *PYRAMID_RULES,
+        KeyRule(
+            r"layers\.(\d+)\.blocks\.(\d+)\.attn\.(qkv|lepe)\.(\w+)",
+            r"backbone.stages.\1.blocks.\2.mixer.\3.\4",
+        ),
+        KeyRule(
+            r"layers\.(\d+)\.blocks\.(\d+)\.attn\.out_proj\.(\w+)",
+            r"backbone.stages.\1.blocks.\2.mixer.proj.\3",
+        ),
+    )
+
+    def __init__(
+        self,
+        arch: str | dict[str, Any] = "tiny",
+        max_kernel: int | None = None,
+        per_axis: bool = False,
+        implementation: str | None = None,
+        **kwargs,
+    ):
+        self._mixer_options = {
+            "max_kernel": max_kernel,
+            "per_axis": per_axis,
+            "implementation": implementation,
+        }
+        super().__init__(arch, **kwargs)
+
+    @classmethod
+    def arch_from_official(cls, constructor: dict[str, Any]) -> dict[str, Any]:
+        """Our arch dict from the arguments of the authors' constructor.
+
+        Their lists of windows and directions may be longer than a stage is deep.
+        """
+        depths = constructor["depths"]
+        return {
+            **{
+                key: constructor[key] for key in ("embed_dims", "depths", "num_heads", "mlp_ratios")
+            },
+            "window_sizes": [w[:n] for w, n in zip(constructor["window_sizess"], depths)],
+            "reverse": [r[:n] for r, n in zip(constructor["is_reversess"], depths)],
+            "layer_scale": [
+                constructor["layer_init_values"] if on else None
+                for on in constructor["layerscales"]
+            ],
+        }
+
+    def _mixers_of_stage(self, stage: int) -> list[dict[str, Any]]:
+        windows, depth = self.arch["window_sizes"][stage], self.arch["depths"][stage]
+        windows = [windows] * depth if isinstance(windows, int) else list(windows)
+        if len(windows) != depth:
+            raise ValueError(
+                f"arch['window_sizes'][{stage}] has {len(windows)} entries for {depth} blocks; "
+                "give one per block, or a single number for all"
+            )
+        reverse = self.arch["reverse"][stage]
+        if isinstance(reverse, bool) or not reverse:
+            raise ValueError(
+                f"arch['reverse'][{stage}] must be a sequence that the blocks repeat, such as "
+                f"(False, True), got {reverse!r}"
+            )
+        return [
+            {
+                "type": "mmeffvit.S3AMixer",
+                "window_size": window,
+                "reverse": reverse[block % len(reverse)],
+                **self._mixer_options,
+            }
+            for block, window in enumerate(windows)
+        ]

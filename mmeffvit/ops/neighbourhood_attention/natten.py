@@ -1,0 +1,79 @@
+"""Neighbourhood attention by the NATTEN package, where it is installed and able.
+
+NATTEN's own kernels run on CUDA only. It is used when asked for by name: its results are NATTEN's.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from torch import Tensor
+
+# the first release with one function for fused forward and backward, any kernel, this layout
+_FIRST_RELEASE = (0, 20)
+_CHANNELS_MULTIPLE = 8
+
+
+def refuses(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    kernel: tuple[int, int],
+    dilation: tuple[int, int],
+    *,
+    scale: float | None = None,
+) -> str | None:
+    """Why NATTEN cannot run on these arguments, or None."""
+    if importlib.util.find_spec("natten") is None:
+        return "natten is not installed; see https://natten.org for wheels that match your torch"
+    needed = ".".join(map(str, _FIRST_RELEASE))
+    try:
+        installed = version("natten")
+    except PackageNotFoundError:
+        return f"the release of the installed natten is not known; {needed} or later is needed"
+    if _release(installed) < _FIRST_RELEASE:
+        return f"natten {installed} is installed; {needed} or later is needed"
+    if q.device.type != "cuda":
+        return f"natten's kernels run on CUDA, and the tensors are on {q.device.type}"
+    if q.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        return f"natten has no kernels for {q.dtype}"
+    if q.shape[-1] % _CHANNELS_MULTIPLE:
+        return (
+            f"natten needs a head dimension that is a multiple of {_CHANNELS_MULTIPLE}, got "
+            f"{q.shape[-1]}"
+        )
+    if min(kernel) < 2:
+        return f"natten needs kernels of at least 2 on both axes, got {kernel}"
+    return None
+
+
+def _release(text: str) -> tuple[int, ...]:
+    """Leading numbers of a version: '0.21.0+torch280' -> (0, 21, 0)."""
+    numbers = []
+    for part in text.split("+")[0].split("."):
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
+def neighbourhood_attention_natten(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    kernel: tuple[int, int],
+    dilation: tuple[int, int],
+    *,
+    scale: float | None = None,
+) -> Tensor:
+    """See :func:`mmeffvit.ops.neighbourhood_attention`."""
+    import natten
+
+    return natten.na2d(
+        *(t.contiguous() for t in (q, k, v)),
+        kernel_size=kernel,
+        dilation=dilation,
+        scale=q.shape[-1] ** -0.5 if scale is None else scale,
+    )

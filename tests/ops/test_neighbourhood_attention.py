@@ -1,0 +1,354 @@
+import importlib.machinery
+
+import pytest
+import torch
+
+from mmeffvit.ops import (
+    UnavailableImplementationError,
+    explain,
+    neighbour_positions,
+    neighbour_tokens,
+    neighbourhood_attention,
+)
+from mmeffvit.ops.neighbourhood_attention import fused, natten
+from mmeffvit.ops.neighbourhood_attention.tiles import axis_tiles, map_tiles
+from mmeffvit.testing import relative_rms_error
+
+# height, width, kernel, dilation: whole map, ragged tiles, phases of two lengths, one-wide maps,
+# both axes unlike, windows longer and shorter than a tile
+CASES = [
+    (7, 7, 7, 1),
+    (5, 9, 3, 1),
+    (12, 29, 7, 1),
+    (11, 14, 3, 3),
+    (26, 23, 5, 4),
+    (1, 9, (1, 5), 1),
+    (13, 1, (3, 1), (4, 1)),
+    (1, 1, 1, 1),
+    (9, 17, (3, 5), (2, 3)),
+    (30, 6, (11, 1), (2, 3)),
+]
+
+
+def inputs(height, width, heads=2, dim=8, batch=2, dtype=torch.float32):
+    return [torch.randn(batch, height, width, heads, dim, dtype=dtype) for _ in range(3)]
+
+
+def pair(value):
+    return (value, value) if isinstance(value, int) else value
+
+
+def neighbours(i, length, kernel, dilation):
+    """Neighbours of one index, by the definition."""
+    phase, rank = i % dilation, i // dilation
+    same_phase = [j for j in range(length) if j % dilation == phase]
+    first = min(max(rank - (kernel - 1) // 2, 0), len(same_phase) - kernel)
+    return same_phase[first : first + kernel]
+
+
+def literal(q, k, v, kernel, dilation):
+    """One query at a time."""
+    kernel, dilation = pair(kernel), pair(dilation)
+    _, height, width, _, dim = q.shape
+    out = torch.empty_like(q)
+    for y in range(height):
+        rows = neighbours(y, height, kernel[0], dilation[0])
+        for x in range(width):
+            columns = neighbours(x, width, kernel[1], dilation[1])
+            keys, values = (t[:, rows][:, :, columns].flatten(1, 2) for t in (k, v))
+            weights = ((q[:, None, y, x] * keys).sum(-1) * dim**-0.5).softmax(1)
+            out[:, y, x] = (weights[..., None] * values).sum(1)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("length", "kernel", "dilation"), [(7, 7, 1), (8, 3, 1), (14, 3, 4), (13, 3, 4), (23, 5, 4)]
+)
+def test_positions_follow_the_definition(length, kernel, dilation):
+    expected = [neighbours(i, length, kernel, dilation) for i in range(length)]
+    assert neighbour_positions(length, kernel, dilation).tolist() == expected
+
+
+def test_windows_are_shifted_at_borders_and_centred_elsewhere():
+    assert neighbour_positions(7, 5, 1).tolist() == [
+        *[[0, 1, 2, 3, 4]] * 3,
+        [1, 2, 3, 4, 5],
+        *[[2, 3, 4, 5, 6]] * 3,
+    ]
+    # two phases of unequal length
+    assert neighbour_positions(7, 3, 2)[:, 0].tolist() == [0, 1, 0, 1, 2, 1, 2]
+
+
+def test_tokens_are_row_major_with_rows_slowest():
+    tokens = neighbour_tokens(4, 5, (3, 1), (1, 1))
+    assert tokens[7].tolist() == [2, 7, 12]
+    assert neighbour_tokens(4, 5, (3, 3), (1, 1))[0].tolist() == [0, 1, 2, 5, 6, 7, 10, 11, 12]
+
+
+@pytest.mark.parametrize(("height", "width", "kernel", "dilation"), CASES)
+def test_equals_the_formula_query_by_query(height, width, kernel, dilation):
+    q, k, v = inputs(height, width, dtype=torch.float64)
+    expected = literal(q, k, v, kernel, dilation)
+    for implementation in ("reference", "fused"):
+        out = neighbourhood_attention(q, k, v, kernel, dilation, implementation=implementation)
+        torch.testing.assert_close(out, expected)
+
+
+def check_gradients(tensors, kernel, dilation, tolerance=1e-5):
+    weight = torch.randn_like(tensors[0])
+    results = []
+    for implementation in ("reference", "fused"):
+        out = neighbourhood_attention(*tensors, kernel, dilation, implementation=implementation)
+        results.append((out, *torch.autograd.grad((out * weight).sum(), tensors)))
+    for expected, actual in zip(*results):
+        if expected.abs().max() < 1e-6:  # a single neighbour: q and k have no gradient
+            assert actual.abs().max() < 1e-6
+        else:
+            assert relative_rms_error(actual, expected) < tolerance
+
+
+@pytest.mark.parametrize(("height", "width", "kernel", "dilation"), CASES)
+def test_fused_against_reference_with_gradients(height, width, kernel, dilation):
+    check_gradients([t.requires_grad_() for t in inputs(height, width, dim=16)], kernel, dilation)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "kernel", "dilation"), [(29, 33, 19, 1), (58, 61, 29, 2), (50, 42, 5, 1)]
+)
+def test_large_kernels(height, width, kernel, dilation):
+    tensors = inputs(height, width, heads=1, dim=4, batch=1)
+    check_gradients([t.requires_grad_() for t in tensors], kernel, dilation)
+
+
+@pytest.mark.parametrize("limit", [1, 700, 5000])
+def test_any_number_of_tiles_and_heads_at_a_time(monkeypatch, limit):
+    monkeypatch.setitem(fused._LOGITS_AT_A_TIME, "cpu", limit)
+    tensors = [t.requires_grad_() for t in inputs(18, 21, heads=3)]
+    check_gradients(tensors, 5, (1, 2))
+
+
+@pytest.mark.parametrize(("height", "width", "kernel", "dilation"), CASES)
+def test_gradients_through_the_kernels_of_a_device(monkeypatch, height, width, kernel, dilation):
+    """What runs on a GPU, run here."""
+    monkeypatch.setattr(fused, "_explicit_gradients", fused._recomputed_gradients)
+    monkeypatch.setattr(fused, "_add_rectangles", fused._add_tokens)
+    check_gradients([t.requires_grad_() for t in inputs(height, width)], kernel, dilation)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("height", "width", "kernel", "dilation"), [CASES[2], CASES[4]])
+def test_half_precision(height, width, kernel, dilation, dtype):
+    tensors = [t.to(dtype).requires_grad_() for t in inputs(height, width, dim=16)]
+    weight = torch.randn(tensors[0].shape)
+    exact = [t.detach().float().requires_grad_() for t in tensors]
+    out = neighbourhood_attention(*tensors, kernel, dilation, implementation="fused")
+    expected = neighbourhood_attention(*exact, kernel, dilation, implementation="reference")
+    assert out.dtype == dtype
+    tolerance = 2e-2 if dtype == torch.bfloat16 else 3e-3
+    assert relative_rms_error(out.float(), expected) < tolerance
+    grads = torch.autograd.grad((out.float() * weight).sum(), tensors)
+    expected_grads = torch.autograd.grad((expected * weight).sum(), exact)
+    for actual, reference in zip(grads, expected_grads):
+        assert actual.dtype == dtype
+        assert relative_rms_error(actual.float(), reference) < tolerance
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("implementation", ["reference", "fused"])
+def test_large_activations(dtype, implementation):
+    """Logits of 1e6, far beyond half precision, are not infinite."""
+    tensors = [(1e3 * t).to(dtype).requires_grad_() for t in inputs(12, 15)]
+    out = neighbourhood_attention(*tensors, 5, 2, implementation=implementation)
+    assert out.isfinite().all()
+    # softmax chooses one neighbour: the gradient of the values is a count
+    for grad in torch.autograd.grad(out.float().sum(), tensors)[2:]:
+        assert grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_under_autocast(dtype):
+    tensors = [t.requires_grad_() for t in inputs(9, 12)]
+    expected = neighbourhood_attention(*tensors, 3, 2, implementation="reference")
+    with torch.autocast("cpu", dtype=dtype):
+        out = neighbourhood_attention(*tensors, 3, 2, implementation="fused")
+        grads = torch.autograd.grad(out.sum(), tensors)
+    torch.testing.assert_close(out, expected)
+    for actual, reference in zip(grads, torch.autograd.grad(expected.sum(), tensors)):
+        torch.testing.assert_close(actual, reference, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("implementation", ["reference", "fused"])
+def test_scale(implementation):
+    q, k, v = inputs(8, 9, dtype=torch.float64)
+    out = neighbourhood_attention(q, k, v, 3, scale=0.5, implementation=implementation)
+    torch.testing.assert_close(out, literal(q * 0.5 * q.shape[-1] ** 0.5, k, v, 3, 1))
+
+
+def test_gradient_of_values_alone():
+    """As in a network whose first projection is partly frozen."""
+    q, k, v = inputs(9, 12)
+    weight = torch.randn_like(v.requires_grad_())
+    grads = []
+    for implementation in ("reference", "fused"):
+        out = neighbourhood_attention(q, k, v, 3, 2, implementation=implementation)
+        grads.append(torch.autograd.grad((out * weight).sum(), v)[0])
+    torch.testing.assert_close(*grads)
+
+
+def test_same_result_with_and_without_gradients():
+    tensors = inputs(19, 13)
+    with torch.inference_mode():
+        expected = neighbourhood_attention(*tensors, 5)
+    # tables cached under inference mode serve training
+    tensors = [t.requires_grad_() for t in tensors]
+    out = neighbourhood_attention(*tensors, 5)
+    assert torch.equal(out, expected)
+    out.sum().backward()
+
+
+def test_a_token_out_of_every_window_has_no_influence():
+    q, k, v = inputs(6, 30, batch=1)
+    before = neighbourhood_attention(q, k, v, 3)
+    k[:, 2, 20], v[:, 2, 20] = 7.0, -5.0
+    changed = (neighbourhood_attention(q, k, v, 3) != before).flatten(3).any(-1)[0].nonzero()
+    # the window of the first row is shifted down to rows 0 to 2
+    assert changed.tolist() == [[y, x] for y in range(4) for x in range(19, 22)]
+
+
+def test_nan_stays_in_its_image_and_head():
+    q, k, v = inputs(9, 9)
+    k[0, 3, 1, 1, 2] = float("nan")
+    out = neighbourhood_attention(q, k, v, 3)
+    assert out[0, :, :, 1].isnan().any()
+    assert not out[1].isnan().any()
+    assert not out[0, :, :, 0].isnan().any()
+
+
+@pytest.mark.parametrize(
+    ("length", "kernel", "dilation"), [(200, 29, 6), (336, 29, 1), (41, 5, 8), (7, 7, 1), (9, 1, 9)]
+)
+def test_tiles_cover_an_axis_once_and_see_all_neighbours(length, kernel, dilation):
+    expected = neighbour_positions(length, kernel, dilation)
+    seen = []
+    for tiles in axis_tiles(length, kernel, dilation):
+        allowed = tiles.allowed("cpu")
+        queries, keys = tiles.query_positions("cpu"), tiles.key_positions("cpu")
+        for tile in range(len(queries)):
+            assert list(range(length))[tiles.key_slice(tile)] == keys[tile].tolist()
+            for query, chosen in zip(queries[tile], allowed):
+                assert keys[tile][chosen].tolist() == expected[query].tolist()
+                seen.append(query.item())
+    assert sorted(seen) == list(range(length))
+
+
+def test_windows_stay_near_the_size_of_kernels():
+    """Multiply-accumulates of all tiles over those of the formula, at 800 x 1344 and 512 x 512."""
+    for size, kernel, dilation in [
+        ((200, 336), 29, 1),
+        ((200, 336), 29, 6),
+        ((200, 336), 7, 28),
+        ((128, 128), 19, 1),
+        ((128, 128), 19, 6),
+    ]:
+        groups = map_tiles(*size, (kernel,) * 2, (dilation,) * 2)
+        logits = sum(t.count * t.num_queries * t.num_keys for t in groups)
+        assert logits < 2 * size[0] * size[1] * kernel**2
+        # few groups, so that few calls
+        assert len(groups) <= 64
+
+
+class TestErrors:
+    def test_shapes_must_agree(self):
+        q, k, v = inputs(8, 8)
+        with pytest.raises(ValueError, match=r"one shape \(B, H, W, h, d\)"):
+            neighbourhood_attention(q, k[:, :4], v, 3)
+        with pytest.raises(ValueError, match="one shape"):
+            neighbourhood_attention(q[0], k[0], v[0], 3)
+
+    @pytest.mark.parametrize(("kernel", "dilation"), [(4, 1), (0, 1), (-1, 1), ((3, 2), 1), (3, 0)])
+    def test_kernels_are_odd_and_dilations_positive(self, kernel, dilation):
+        with pytest.raises(ValueError, match="needs odd kernels and dilations of at least 1"):
+            neighbourhood_attention(*inputs(8, 8), kernel, dilation)
+
+    def test_window_must_fit(self):
+        with pytest.raises(ValueError, match=r"kernel of 3 at dilation 3 needs 9 columns.* has 8"):
+            neighbourhood_attention(*inputs(9, 8), 3, 3)
+
+    def test_two_axes(self):
+        with pytest.raises(ValueError, match="kernel must be one number, or one for rows"):
+            neighbourhood_attention(*inputs(9, 8), (3, 3, 3))
+
+
+class TestNatten:
+    """Only what it refuses: its kernels need a GPU."""
+
+    def test_not_installed(self, monkeypatch):
+        monkeypatch.setattr(natten.importlib.util, "find_spec", lambda name: None)
+        tensors = inputs(8, 8)
+        with pytest.raises(UnavailableImplementationError, match="natten: natten is not installed"):
+            neighbourhood_attention(*tensors, 3, implementation="natten")
+        # and without being asked for by name it is not in the way
+        assert "fused: runs" in explain("neighbourhood_attention", *tensors, (3, 3), (1, 1))
+
+    def installed(self, monkeypatch, version):
+        spec = importlib.machinery.ModuleSpec("natten", None)
+        monkeypatch.setattr(natten.importlib.util, "find_spec", lambda name: spec)
+        monkeypatch.setattr(natten, "version", lambda name: version)
+
+    @pytest.mark.parametrize("version", ["0.14.6", "0.17.5", "0.19.0+cu121"])
+    def test_old_releases(self, monkeypatch, version):
+        self.installed(monkeypatch, version)
+        reason = natten.refuses(*inputs(8, 8), (3, 3), (1, 1))
+        assert reason == f"natten {version} is installed; 0.20 or later is needed"
+
+    def test_what_its_kernels_cannot(self, monkeypatch):
+        self.installed(monkeypatch, "0.21.0+torch280cu128")
+        assert "run on CUDA" in natten.refuses(*inputs(8, 8), (3, 3), (1, 1))
+
+        class OnCuda:
+            device = torch.device("cuda")
+
+            def __init__(self, dtype=torch.float32, dim=32):
+                self.dtype, self.shape = dtype, (1, 8, 8, 2, dim)
+
+        def refuses(q, kernel=(3, 3)):
+            return natten.refuses(q, q, q, kernel, (1, 1))
+
+        assert refuses(OnCuda()) is None
+        assert "float64" in refuses(OnCuda(torch.float64))
+        assert "multiple of 8, got 12" in refuses(OnCuda(dim=12))
+        assert "at least 2" in refuses(OnCuda(), (1, 3))
+
+
+def test_forward_holds_no_weights_of_a_window():
+    """What autograd keeps: q, k, v and the output, not L x k x k weights or gathered keys."""
+    tensors = [t.requires_grad_() for t in inputs(24, 24, heads=1, dim=8, batch=1)]
+    tokens, saved = 24 * 24, {}
+    for implementation in ("reference", "fused"):
+        storages = {}
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, kept=storages: (kept.update({t.untyped_storage().data_ptr(): t}), t)[1],
+            lambda t: t,
+        ):
+            neighbourhood_attention(*tensors, 11, implementation=implementation)
+        saved[implementation] = sum(t.untyped_storage().nbytes() // 4 for t in storages.values())
+    assert saved["fused"] <= 4 * tokens * 8
+    assert saved["reference"] >= tokens * 121 * 8  # so that the measurement is shown to see it
+
+
+@pytest.mark.slow
+def test_kernel_of_29_at_detection_size():
+    """The first stage at 800 x 1344, forward and backward, against the formula at some queries."""
+    q, k, v = (t.requires_grad_() for t in inputs(200, 336, heads=1, dim=4, batch=1))
+    out = neighbourhood_attention(q, k, v, 29)
+    out.sum().backward()
+    assert all(t.grad.isfinite().all() for t in (q, k, v))
+    # weights sum to 1, so that the values' gradients sum to the number of outputs
+    assert v.grad.sum().item() == pytest.approx(out.numel(), rel=1e-4)
+    tokens = neighbour_tokens(200, 336, (29, 29), (1, 1))
+    queries, keys, values = (t.detach()[0, :, :, 0].flatten(0, 1) for t in (q, k, v))
+    for token in (0, 335, 67199, 336 * 77 + 140):
+        weights = (keys[tokens[token]] @ queries[token] * 0.5).softmax(0)
+        torch.testing.assert_close(
+            out[0, :, :, 0].flatten(0, 1)[token], weights @ values[tokens[token]]
+        )
