@@ -10,6 +10,11 @@ from mmeffvit.ops.neighbourhood_attention import (
     neighbour_tokens,
     neighbourhood_attention,
 )
+from mmeffvit.ops.rala import (
+    rala_token_weights,
+    rank_augmented_linear_attention,
+    rotary_softmax_attention,
+)
 from mmeffvit.ops.rotary import apply_rotary, rotary_table_2d
 from mmeffvit.ops.sec_attention import cluster_sizes, sec_attention, sec_cluster_ids
 from mmeffvit.ops.sparse_scan import ScanStep, sparse_scan_attention, sparse_scan_steps
@@ -24,6 +29,9 @@ __all__ = [
     "neighbour_positions",
     "neighbour_tokens",
     "neighbourhood_attention",
+    "rala_token_weights",
+    "rank_augmented_linear_attention",
+    "rotary_softmax_attention",
     "rotary_table_2d",
     "sec_attention",
     "sec_cluster_ids",

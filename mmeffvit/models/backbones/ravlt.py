@@ -1,0 +1,124 @@
+"""RAVLT: rank-augmented linear attention (RALA, arXiv 2411.07635).
+
+The first two stages use linear attention, the last two softmax attention, as their maps are small.
+The published classifiers equal this network with `out_norm=False` and `ConvClsHead` on its last
+map; the published detectors and segmentors hold exactly this network, called GLTA there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from mmeffvit.models.backbones.pyramid import PyramidViT
+from mmeffvit.models.official import PYRAMID_RULES, KeyRule
+from mmeffvit.registry import MODELS
+
+#: letter of a kind of attention, as the authors write it, -> mixer
+_MIXERS = {"l": "mmeffvit.RALAMixer", "v": "mmeffvit.GatedSoftmaxMixer"}
+
+
+def _arch(embed_dims, depths, num_heads, layer_scale) -> dict[str, Any]:
+    return {
+        "embed_dims": embed_dims,
+        "depths": depths,
+        "num_heads": num_heads,
+        "mlp_ratios": (3.5, 3.5, 3.5, 3.5),
+        "attention": ("l", "l", "v", "v"),
+        "layer_scale": layer_scale,
+    }
+
+
+@MODELS.register_module()
+class RAVLT(PyramidViT):
+    """RAVLT, tiny to large (arXiv 2411.07635, variants T, S, B, L; the detectors call B "m").
+
+    The keys of an arch dict are ``embed_dims``, ``depths``, ``num_heads``, ``mlp_ratios``,
+    ``attention`` (four entries, each ``'l'``, linear, or ``'v'``, softmax, or a list with one of
+    them per block) and ``layer_scale`` (four initial values or None).
+
+    Stages of linear attention cost in proportion to the area, those of softmax attention to its
+    square, in time but not in memory.
+
+    Args:
+        arch: 'tiny', 'small', 'base', 'large' or a dict.
+        implementation: Of `mmeffvit.ops.rank_augmented_linear_attention` and
+            `mmeffvit.ops.rotary_softmax_attention`; None lets them choose.
+        **kwargs: Those of `BaseBackbone`.
+    """
+
+    family: ClassVar[str] = "ravlt"
+    arch_keys: ClassVar[tuple[str, ...]] = (
+        "embed_dims",
+        "depths",
+        "num_heads",
+        "mlp_ratios",
+        "attention",
+        "layer_scale",
+    )
+    arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
+        "tiny": _arch((64, 128, 256, 512), (2, 2, 6, 2), (1, 2, 4, 8), (1, 1, 1, 1)),
+        "small": _arch((64, 128, 320, 512), (3, 5, 9, 3), (1, 2, 5, 8), (1, 1, 1, 1)),
+        "base": _arch((96, 192, 384, 512), (4, 6, 12, 6), (1, 2, 6, 8), (1, 1, 1e-6, 1e-6)),
+        "large": _arch((96, 192, 448, 640), (4, 7, 19, 8), (1, 2, 7, 10), (1e-6,) * 4),
+    }
+    drop_path_rates: ClassVar[dict[str, float]] = {
+        "tiny": 0.1,
+        "small": 0.15,
+        "base": 0.4,
+        "large": 0.55,
+    }
+    official_rules: ClassVar[tuple[KeyRule, ...]] = (
+        *PYRAMID_RULES,
+        KeyRule(
+            r"layers\.(\d+)\.blocks\.(\d+)\.attn\.qkvo\.(\w+)",
+            r"backbone.stages.\1.blocks.\2.mixer.qkv.\3",
+        ),
+        KeyRule(
+            r"layers\.(\d+)\.blocks\.(\d+)\.attn\.(lepe|proj)\.(\w+)",
+            r"backbone.stages.\1.blocks.\2.mixer.\3.\4",
+        ),
+        # in the files of detectors and segmentors
+        KeyRule(r"extra_norms\.(\d+)\.norm\.(\w+)", r"backbone.out_norms.\1.\2"),
+    )
+
+    def __init__(
+        self, arch: str | dict[str, Any] = "tiny", implementation: str | None = None, **kwargs
+    ):
+        self._implementation = implementation
+        super().__init__(arch, **kwargs)
+
+    @classmethod
+    def arch_from_official(cls, constructor: dict[str, Any]) -> dict[str, Any]:
+        """Our arch dict from the arguments of the authors' constructor."""
+        depths = constructor["depths"]
+        return {
+            **{
+                key: constructor[key] for key in ("embed_dims", "depths", "num_heads", "mlp_ratios")
+            },
+            # the authors' lists may be longer than the stage
+            "attention": [
+                list(kinds[:depth]) for kinds, depth in zip(constructor["flagss"], depths)
+            ],
+            "layer_scale": [
+                value if on else None
+                for value, on in zip(constructor["layer_init_values"], constructor["layerscales"])
+            ],
+        }
+
+    def _mixers_of_stage(self, stage: int) -> list[dict[str, Any]]:
+        kinds, depth = self.arch["attention"][stage], self.arch["depths"][stage]
+        per_block = [kinds] * depth if isinstance(kinds, str) else list(kinds)
+        unknown = [kind for kind in per_block if kind not in _MIXERS]
+        if unknown:
+            raise ValueError(
+                f"arch['attention'][{stage}] has {unknown[0]!r}; kinds of attention are "
+                "'l' (linear) and 'v' (softmax)"
+            )
+        if len(per_block) != depth:
+            raise ValueError(
+                f"arch['attention'][{stage}] has {len(per_block)} entries for {depth} blocks; "
+                "give one per block, or a single kind for all"
+            )
+        return [
+            {"type": _MIXERS[kind], "implementation": self._implementation} for kind in per_block
+        ]

@@ -1,0 +1,102 @@
+"""The two attentions of RAVLT (arXiv 2411.07635, section 3): rank-augmented linear, softmax."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mmeffvit.ops import dispatch
+from mmeffvit.ops.rala.fused import (
+    rank_augmented_linear_attention_fused,
+    rotary_softmax_attention_fused,
+)
+from mmeffvit.ops.rala.reference import (
+    rala_token_weights,
+    rank_augmented_linear_attention_reference,
+    rotary_softmax_attention_reference,
+)
+
+__all__ = ["rala_token_weights", "rank_augmented_linear_attention", "rotary_softmax_attention"]
+
+_LINEAR, _SOFTMAX = "rank_augmented_linear_attention", "rotary_softmax_attention"
+dispatch.register(_LINEAR, "fused", rank_augmented_linear_attention_fused)
+dispatch.register(_LINEAR, "reference", rank_augmented_linear_attention_reference)
+dispatch.register(_SOFTMAX, "fused", rotary_softmax_attention_fused)
+dispatch.register(_SOFTMAX, "reference", rotary_softmax_attention_reference)
+
+
+def _check_shapes(op: str, q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> None:
+    if q.dim() != 4 or q.shape != k.shape or q.shape != v.shape:
+        raise ValueError(
+            f"{op} needs q, k and v of one shape (B, L, h, d), got "
+            f"{tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
+        )
+    expected = (q.shape[1], q.shape[3] // 2, 2)
+    if tuple(table.shape) != expected or q.shape[3] % 2:
+        raise ValueError(
+            f"{op} needs a rotary table of shape {expected} for tokens of shape "
+            f"{tuple(q.shape)}, got {tuple(table.shape)}; make it with rotary_table_2d"
+        )
+
+
+def rank_augmented_linear_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    table: Tensor,
+    *,
+    eps: float = 1e-6,
+    implementation: str | None = None,
+) -> Tensor:
+    """Linear attention whose keys are weighted by the mean query; cost grows linearly with L.
+
+    With ``p(x) = ELU(x) + 1``, ``rot`` the rotation by position, and per sample and head::
+
+        a_j   = softmax over j of (d^-1/2 mean_i p(q_i) . p(k_j))
+        out_i = rot(p(q_i))^T (sum_j a_j rot(p(k_j)) v_j^T) / (p(q_i) . sum_j a_j p(k_j) + eps)
+
+    The weights a raise the rank of the d x d state. Positions enter the numerator only.
+
+    Args:
+        q: (B, L, h, d) queries as projected: neither positive nor rotated.
+        k: (B, L, h, d) keys, likewise.
+        v: (B, L, h, d) values.
+        table: (L, d/2, 2) of `mmeffvit.ops.rotary_table_2d`.
+        eps: Added to the normaliser.
+        implementation: ``'fused'`` or ``'reference'``; see `mmeffvit.ops.dispatch`. The fused one
+            computes in float32 under any autocast; its gradient cannot be differentiated again.
+
+    Returns:
+        (B, L, h, d).
+
+    Raises:
+        ValueError: The shapes of q, k and v differ or are not (B, L, h, d), or the table is for
+            other sizes.
+    """
+    _check_shapes(_LINEAR, q, k, v, table)
+    function = dispatch.select(_LINEAR, implementation, q, k, v, table, eps=eps)
+    return function(q, k, v, table, eps=eps)
+
+
+def rotary_softmax_attention(
+    q: Tensor, k: Tensor, v: Tensor, table: Tensor, *, implementation: str | None = None
+) -> Tensor:
+    """Softmax attention over all tokens: ``softmax(d^-1/2 rot(q) rot(k)^T) v``.
+
+    The fused one keeps O(L d) numbers per head for the backward pass, the reference L x L.
+
+    Args:
+        q: (B, L, h, d) queries as projected, not rotated.
+        k: (B, L, h, d) keys, likewise.
+        v: (B, L, h, d) values.
+        table: (L, d/2, 2) of `mmeffvit.ops.rotary_table_2d`.
+        implementation: ``'fused'`` or ``'reference'``; see `mmeffvit.ops.dispatch`.
+
+    Returns:
+        (B, L, h, d).
+
+    Raises:
+        ValueError: As for :func:`rank_augmented_linear_attention`.
+    """
+    _check_shapes(_SOFTMAX, q, k, v, table)
+    function = dispatch.select(_SOFTMAX, implementation, q, k, v, table)
+    return function(q, k, v, table)
