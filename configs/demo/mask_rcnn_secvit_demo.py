@@ -22,7 +22,7 @@ model = dict(
             num_heads=(1, 2, 4, 8),
             mlp_ratios=(3, 3, 3, 3),
             num_clusters=(32, 8, 2, -1),
-            layer_scale=(False,) * 4,
+            layer_scale=(None,) * 4,
         ),
     ),
     neck=dict(
@@ -68,14 +68,14 @@ model = dict(
     ),
 )
 
-max_epochs = 6
+max_epochs = 5
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=1)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1.5e-3, weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=1.5e-3, weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=5, norm_type=2),
 )
 param_scheduler = [

@@ -12,11 +12,11 @@ import numpy as np
 from mmeffvit.datasets.polygons import mask_extent
 
 # sides of a digit, and of a digit in a crowd, as fractions of the image's shorter side
-DIGIT_SIZES = (0.19, 0.46)
+DIGIT_SIZES = (0.2, 0.4)
 CROWD_SIZES = (0.085, 0.11)
 # ink of a scan (0 to 1) above which a pixel belongs to the digit
-_INK_THRESHOLD = 0.42
-_MIN_VISIBLE = 0.6
+_INK_THRESHOLD = 0.5
+_MIN_VISIBLE = 0.7
 # digits are bright ink on darker ground: brightness (0 to 255) above what lies around them
 _MIN_CONTRAST = 60.0
 _MAX_GROUND = 125.0
@@ -214,7 +214,7 @@ def _place(
     """Find a place where enough of the new digit and of those it covers can be seen."""
     h, w = alpha.shape
     area = np.count_nonzero(alpha >= 0.5)
-    wants_overlap = bool(instances) and rng.random() < 0.35
+    wants_overlap = bool(instances) and rng.random() < 0.2
     for _ in range(25):
         if wants_overlap:  # beside a digit that is there, near enough to touch it
             y0, x0, y1, x1 = mask_extent(instances[rng.integers(len(instances))].mask)
@@ -222,11 +222,11 @@ def _place(
             reach = np.array([y1 - y0 + h, x1 - x0 + w]) / 2
             y, x = (middle + rng.uniform(-0.9, 0.9, 2) * reach).astype(int)
         else:  # a little may stick out of the image
-            y = int(rng.uniform(-0.15 * h, height - 0.85 * h))
-            x = int(rng.uniform(-0.15 * w, width - 0.85 * w))
+            y = int(rng.uniform(-0.08 * h, height - 0.92 * h))
+            x = int(rng.uniform(-0.08 * w, width - 0.92 * w))
         layer = _Layer(alpha, int(y), int(x))
         mask = _layer_mask(layer, height, width)
-        if np.count_nonzero(mask) >= 0.8 * area and all(
+        if np.count_nonzero(mask) >= 0.9 * area and all(
             np.count_nonzero(other.mask & ~mask) >= _MIN_VISIBLE * other.area for other in instances
         ):
             return layer, mask
