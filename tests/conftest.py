@@ -16,5 +16,7 @@ torch.set_num_threads(
 
 
 @pytest.fixture(autouse=True)
-def _seeded():
+def _same_start():
     torch.manual_seed(0)
+    yield
+    assert torch.is_grad_enabled(), "the test left gradients switched off"

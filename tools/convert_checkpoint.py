@@ -14,8 +14,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from mmeffvit import compat
 from mmeffvit.checkpoint import (
     CheckpointError,
@@ -60,7 +58,6 @@ def check_by_loading(conversion: Conversion) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     compat.setup()
-    torch.set_grad_enabled(False)
     if args.target.exists() and not args.overwrite:
         print(f"'{args.target}' exists; choose another name or add --overwrite", file=sys.stderr)
         return 2
