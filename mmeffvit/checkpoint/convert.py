@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mmeffvit.checkpoint.files import CheckpointError
@@ -97,7 +98,7 @@ def convert_official(checkpoint: Mapping[str, Any], family: str) -> Conversion:
             del weights[key]
         weights = {key.removeprefix("backbone."): value for key, value in weights.items()}
 
-    state_dict: dict[str, Tensor] = {}
+    parts: dict[str, list[Tensor | None]] = {}
     unknown = []
     for key, value in weights.items():
         rule, target = _apply(classes[family].official_rules, key)
@@ -106,9 +107,11 @@ def convert_official(checkpoint: Mapping[str, Any], family: str) -> Conversion:
         elif target is None:
             ignored[key] = rule.reason
         else:
-            state_dict[target] = _reshape(key, value, rule)
-    if unknown or not any(key.startswith("backbone.") for key in state_dict):
+            index, count = rule.part
+            parts.setdefault(target, [None] * count)[index] = _reshape(key, value, rule)
+    if unknown or not any(key.startswith("backbone.") for key in parts):
         raise CheckpointError(_not_the_family(family, weights, unknown, classes))
+    state_dict = {target: _join(target, tensors) for target, tensors in parts.items()}
     return Conversion(family, _variant(classes[family], state_dict), container, state_dict, ignored)
 
 
@@ -123,6 +126,8 @@ def _apply(rules: tuple[KeyRule, ...], key: str) -> tuple[KeyRule | None, str | 
 def _reshape(key: str, value: Tensor, rule: KeyRule) -> Tensor:
     if rule.ndim is None or value.dim() == rule.ndim:
         return value
+    if value.dim() < rule.ndim:
+        return value.reshape(value.shape + (1,) * (rule.ndim - value.dim()))
     kept = [size for size in value.shape if size != 1]
     if len(kept) > rule.ndim:
         raise CheckpointError(
@@ -131,6 +136,17 @@ def _reshape(key: str, value: Tensor, rule: KeyRule) -> Tensor:
         )
     # an axis of size one may also be a real one (a single class): keep the first axes
     return value.reshape(value.shape[: rule.ndim] if rule.ndim > 1 else -1)
+
+
+def _join(target: str, parts: list[Tensor | None]) -> Tensor:
+    """The tensors that make up one of ours, joined on their first axis."""
+    tensors = [part for part in parts if part is not None]
+    if len(tensors) < len(parts):
+        raise CheckpointError(
+            f"'{target}' is made of {len(parts)} tensors of the checkpoint, of which "
+            f"{len(parts) - len(tensors)} are missing"
+        )
+    return torch.cat(tensors) if len(tensors) > 1 else tensors[0]
 
 
 def _not_the_family(

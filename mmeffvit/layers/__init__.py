@@ -4,6 +4,7 @@ from mmeffvit.layers.context import MapContext
 from mmeffvit.layers.drop_path import DropPath
 from mmeffvit.layers.ffn import ConvFFN
 from mmeffvit.layers.mixers import LePEAttention, S3AMixer, SECMixer, TokenMixer
+from mmeffvit.layers.mixers.masa import MaSAMixer
 from mmeffvit.layers.mixers.rala import GatedSoftmaxMixer, RALAMixer
 from mmeffvit.layers.norm import LayerNorm2d
 from mmeffvit.layers.scale import LayerScale2d
@@ -18,6 +19,7 @@ __all__ = [
     "LayerNorm2d",
     "LayerScale2d",
     "LePEAttention",
+    "MaSAMixer",
     "MapContext",
     "RALAMixer",
     "S3AMixer",

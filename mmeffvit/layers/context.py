@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from mmeffvit.ops import rotary_table_2d
+from mmeffvit.ops.manhattan_attention import ManhattanDecay
+from mmeffvit.ops.rotary import rotary_table_1d
 
 
 @dataclass
@@ -34,6 +36,20 @@ class MapContext:
     @property
     def num_tokens(self) -> int:
         return self.height * self.width
+
+    def rotary_1d(self, head_dim: int) -> Tensor:
+        """(H*W, d/2, 2) table of `mmeffvit.ops.rotary_table_1d`, of tokens in row-major order."""
+        key = ("rotary_1d", head_dim)
+        if key not in self._tables:
+            self._tables[key] = rotary_table_1d(self.num_tokens, head_dim, self.device)
+        return self._tables[key]
+
+    def manhattan_decay(self, rates: tuple[float, ...]) -> ManhattanDecay:
+        """Decay masks of the map, for one rate per head."""
+        key = ("manhattan_decay", rates)
+        if key not in self._tables:
+            self._tables[key] = ManhattanDecay(self.height, self.width, rates, self.device)
+        return self._tables[key]
 
     def rotary_2d(self, head_dim: int) -> Tensor:
         """(H*W, d/2, 2) table of `mmeffvit.ops.rotary_table_2d`."""

@@ -13,7 +13,8 @@ class KeyRule:
     Attributes:
         pattern: Regular expression that matches a whole official key.
         target: Our key, with ``\\1`` for groups; None drops the key.
-        ndim: Number of axes that stay, where the official tensor has more of size one.
+        ndim: Number of axes of our tensor, where the official one has more or fewer of size one.
+        part: ``(i, n)`` for the i-th of n tensors that are joined, on their first axis, into ours.
         shift: Added to the first group, as a number, before it is put into the target.
         reason: Why a key is dropped.
     """
@@ -21,6 +22,7 @@ class KeyRule:
     pattern: str
     target: str | None
     ndim: int | None = None
+    part: tuple[int, int] = (0, 1)
     shift: int = 0
     reason: str = ""
 
@@ -36,7 +38,7 @@ class KeyRule:
         return re.sub(r"\\(\d)", lambda m: groups[int(m.group(1)) - 1], self.target)
 
 
-#: what SecViT, RAVLT and SSViT have in common; ours on the right
+#: what SecViT, RAVLT, SSViT and in part RMT have in common; ours on the right
 PYRAMID_RULES: tuple[KeyRule, ...] = (
     KeyRule(r"patch_embed\.proj\.(\d+)\.(\w+)", r"backbone.stem.\1.\2"),
     KeyRule(

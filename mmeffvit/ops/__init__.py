@@ -5,6 +5,7 @@ dimension, K clusters.
 """
 
 from mmeffvit.ops.dispatch import UnavailableImplementationError, explain, implementations, select
+from mmeffvit.ops.manhattan_attention import ManhattanDecay, decay_rates, manhattan_attention
 from mmeffvit.ops.neighbourhood_attention import (
     neighbour_positions,
     neighbour_tokens,
@@ -15,23 +16,27 @@ from mmeffvit.ops.rala import (
     rank_augmented_linear_attention,
     rotary_softmax_attention,
 )
-from mmeffvit.ops.rotary import apply_rotary, rotary_table_2d
+from mmeffvit.ops.rotary import apply_rotary, rotary_table_1d, rotary_table_2d
 from mmeffvit.ops.sec_attention import cluster_sizes, sec_attention, sec_cluster_ids
 from mmeffvit.ops.sparse_scan import ScanStep, sparse_scan_attention, sparse_scan_steps
 
 __all__ = [
+    "ManhattanDecay",
     "ScanStep",
     "UnavailableImplementationError",
     "apply_rotary",
     "cluster_sizes",
+    "decay_rates",
     "explain",
     "implementations",
+    "manhattan_attention",
     "neighbour_positions",
     "neighbour_tokens",
     "neighbourhood_attention",
     "rala_token_weights",
     "rank_augmented_linear_attention",
     "rotary_softmax_attention",
+    "rotary_table_1d",
     "rotary_table_2d",
     "sec_attention",
     "sec_cluster_ids",

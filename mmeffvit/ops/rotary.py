@@ -83,6 +83,51 @@ def rotary_table_2d(
     return build(height, width, head_dim, device, base)
 
 
+def _build_table_1d(num_tokens: int, head_dim: int, device: torch.device, base: float) -> Tensor:
+    positions = torch.arange(num_tokens, device=device, dtype=torch.float64)
+    angles = positions[:, None] * _frequencies(head_dim // 2, base, device)
+    return torch.stack((angles.cos(), angles.sin()), dim=-1).float()
+
+
+@functools.lru_cache(maxsize=32)
+def _cached_table_1d(num_tokens: int, head_dim: int, device: torch.device, base: float) -> Tensor:
+    with torch.inference_mode(False), torch.no_grad():
+        return _build_table_1d(num_tokens, head_dim, device, base)
+
+
+def rotary_table_1d(
+    num_tokens: int,
+    head_dim: int,
+    device: torch.device | str = "cpu",
+    base: float = 10000.0,
+) -> Tensor:
+    """Rotary table of a sequence; a map counts its pixels row by row, ``p = y * W + x``.
+
+    Token p is rotated by the angles ``p * w_t`` in its ``d/2`` channel pairs, with
+    ``w_t = base^(-t / (d/2 - 1))``: angles grow with the area, and are made in float64. Used by
+    RMT. Tables are cached by size and device.
+
+    Args:
+        num_tokens: Tokens L.
+        head_dim: Channels d of one head, even.
+        device: Where the table lives.
+        base: Ratio of the largest to the smallest frequency.
+
+    Returns:
+        (L, d/2, 2) float32: cosine and sine of every channel pair.
+
+    Raises:
+        ValueError: ``head_dim`` is not a positive even number.
+    """
+    if head_dim <= 0 or head_dim % 2:
+        raise ValueError(
+            f"a 1-D rotary table needs an even head dimension, got {head_dim}; change embed_dims "
+            "or num_heads"
+        )
+    build = _build_table_1d if torch.compiler.is_compiling() else _cached_table_1d
+    return build(num_tokens, head_dim, torch.device(device), base)
+
+
 def apply_rotary(x: Tensor, table: Tensor) -> Tensor:
     """Rotate adjacent channel pairs: ``(u0 cos - u1 sin, u1 cos + u0 sin)``.
 
@@ -90,7 +135,7 @@ def apply_rotary(x: Tensor, table: Tensor) -> Tensor:
 
     Args:
         x: (B, L, ..., d) tokens.
-        table: (L, d/2, 2) from :func:`rotary_table_2d`.
+        table: (L, d/2, 2) from :func:`rotary_table_1d` or :func:`rotary_table_2d`.
 
     Returns:
         Same shape and type as ``x``.
@@ -108,7 +153,5 @@ def apply_rotary(x: Tensor, table: Tensor) -> Tensor:
         # one complex multiplication is several times faster than strided real ones
         if pairs.stride(-1) != 1 or any(stride % 2 for stride in pairs.stride()[:-1]):
             pairs = pairs.contiguous()
-        rotated = torch.view_as_real(
-            torch.view_as_complex(pairs) * torch.view_as_complex(table)
-        )
+        rotated = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(table))
     return rotated.flatten(-2).to(x.dtype)

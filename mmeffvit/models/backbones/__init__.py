@@ -3,11 +3,13 @@
 from mmeffvit.models.backbones.base import BaseBackbone
 from mmeffvit.models.backbones.pyramid import PyramidViT
 from mmeffvit.models.backbones.ravlt import RAVLT
+from mmeffvit.models.backbones.rmt import RMT
 from mmeffvit.models.backbones.secvit import SecViT
 from mmeffvit.models.backbones.ssvit import SSViT
 
 __all__ = [
     "RAVLT",
+    "RMT",
     "BaseBackbone",
     "PyramidViT",
     "SSViT",

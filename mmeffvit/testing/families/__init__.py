@@ -4,6 +4,6 @@ Each module has ``SYSTEM`` (the name in the files), ``TOLERANCE`` (largest absol
 float32) and ``outputs(meta, tensors, network)``, which computes every further output by name.
 """
 
-from mmeffvit.testing.families import ravlt, secvit, ssvit
+from mmeffvit.testing.families import ravlt, rmt, secvit, ssvit
 
-FAMILIES = {"secvit": secvit, "ravlt": ravlt, "ssvit": ssvit}
+FAMILIES = {"secvit": secvit, "ravlt": ravlt, "rmt": rmt, "ssvit": ssvit}

@@ -1,0 +1,192 @@
+"""RMT: Manhattan self-attention (arXiv 2309.11523).
+
+The authors' dense backbones equal this network; their classifiers equal it with `out_norm=False`
+and `ConvClsHead` on its last map.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import nn
+
+from mmeffvit.models.backbones.pyramid import PyramidViT
+from mmeffvit.models.official import PYRAMID_RULES, KeyRule
+from mmeffvit.registry import MODELS
+
+
+def _arch(
+    embed_dims, depths, num_heads, mlp_ratios, decay_ranges, decomposed, layer_scale
+) -> dict[str, Any]:
+    return {
+        "embed_dims": embed_dims,
+        "depths": depths,
+        "num_heads": num_heads,
+        "mlp_ratios": mlp_ratios,
+        "decay_inits": (2, 2, 2, 2),
+        "decay_ranges": decay_ranges,
+        "decomposed": decomposed,
+        "layer_scale": layer_scale,
+    }
+
+
+_BLOCK = r"layers\.(\d+)\.blocks\.(\d+)\."
+_OURS = r"backbone.stages.\1.blocks.\2."
+
+
+@MODELS.register_module()
+class RMT(PyramidViT):
+    """RMT, tiny to large (arXiv 2309.11523, variants T, S, B, L).
+
+    The keys of an arch dict, four entries each, are ``embed_dims``, ``depths``, ``num_heads``,
+    ``mlp_ratios``, ``decay_inits`` and ``decay_ranges`` (exponents of the decay, see
+    `mmeffvit.ops.decay_rates`), ``decomposed`` (whether attention runs along rows, then columns)
+    and ``layer_scale`` (initial values or None).
+
+    Attention costs grow with the square of the area in stages that are not decomposed.
+
+    Args:
+        arch: 'tiny', 'small', 'base', 'large' or a dict.
+        implementation: Of `mmeffvit.ops.manhattan_attention`; None lets it choose.
+        **kwargs: Those of `BaseBackbone`.
+    """
+
+    family: ClassVar[str] = "rmt"
+    arch_keys: ClassVar[tuple[str, ...]] = (
+        "embed_dims",
+        "depths",
+        "num_heads",
+        "mlp_ratios",
+        "decay_inits",
+        "decay_ranges",
+        "decomposed",
+        "layer_scale",
+    )
+    arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
+        "tiny": _arch(
+            embed_dims=(64, 128, 256, 512),
+            depths=(2, 2, 8, 2),
+            num_heads=(4, 4, 8, 16),
+            mlp_ratios=(3, 3, 3, 3),
+            decay_ranges=(4, 4, 6, 6),
+            decomposed=(True, True, False, False),
+            layer_scale=(None,) * 4,
+        ),
+        "small": _arch(
+            embed_dims=(64, 128, 256, 512),
+            depths=(3, 4, 18, 4),
+            num_heads=(4, 4, 8, 16),
+            mlp_ratios=(4, 4, 3, 3),
+            decay_ranges=(4, 4, 6, 6),
+            decomposed=(True, True, True, False),
+            layer_scale=(None,) * 4,
+        ),
+        "base": _arch(
+            embed_dims=(80, 160, 320, 512),
+            depths=(4, 8, 25, 8),
+            num_heads=(5, 5, 10, 16),
+            mlp_ratios=(4, 4, 3, 3),
+            decay_ranges=(5, 5, 6, 6),
+            decomposed=(True, True, True, False),
+            layer_scale=(None, None, 1e-6, 1e-6),
+        ),
+        "large": _arch(
+            embed_dims=(112, 224, 448, 640),
+            depths=(4, 8, 25, 8),
+            num_heads=(7, 7, 14, 20),
+            mlp_ratios=(4, 4, 3, 3),
+            decay_ranges=(6, 6, 6, 6),
+            decomposed=(True, True, True, False),
+            layer_scale=(None, None, 1e-6, 1e-6),
+        ),
+    }
+    drop_path_rates: ClassVar[dict[str, float]] = {
+        "tiny": 0.1,
+        "small": 0.15,
+        "base": 0.4,
+        "large": 0.5,
+    }
+    stem_widths: ClassVar[tuple[float, ...]] = (0.5, 0.5, 1, 1)
+    stem_strides: ClassVar[tuple[int, ...]] = (2, 1, 2, 1)
+    # the authors' norms on the outputs have PyTorch's default, unlike those in the blocks
+    out_norm_eps: ClassVar[float] = 1e-5
+    official_rules: ClassVar[tuple[KeyRule, ...]] = (
+        *(
+            KeyRule(
+                rf"{_BLOCK}retention\.{name}_proj\.{kind}",
+                rf"{_OURS}mixer.qkv.{kind}",
+                ndim=ndim,
+                part=(index, 3),
+            )
+            for index, name in enumerate("qkv")
+            for kind, ndim in (("weight", 4), ("bias", 1))
+        ),
+        KeyRule(rf"{_BLOCK}retention\.out_proj\.weight", rf"{_OURS}mixer.proj.weight", ndim=4),
+        KeyRule(rf"{_BLOCK}retention\.out_proj\.bias", rf"{_OURS}mixer.proj.bias"),
+        KeyRule(rf"{_BLOCK}retention\.lepe\.conv\.(\w+)", rf"{_OURS}mixer.lepe.\3"),
+        KeyRule(rf"{_BLOCK}retention_layer_norm\.(\w+)", rf"{_OURS}norm1.\3"),
+        KeyRule(rf"{_BLOCK}final_layer_norm\.(\w+)", rf"{_OURS}norm2.\3"),
+        KeyRule(rf"{_BLOCK}(pos|ffn\.dwconv)\.conv\.(\w+)", rf"{_OURS}\3.\4"),
+        KeyRule(rf"{_BLOCK}ffn\.(fc[12])\.weight", rf"{_OURS}ffn.\3.weight", ndim=4),
+        KeyRule(r"extra_norms\.(\d+)\.(\w+)", r"backbone.out_norms.\1.\2"),
+        KeyRule(r"proj\.weight", r"head.proj.weight", ndim=4),
+        KeyRule(
+            r"layers\.(\d+)\.Relpos\.(angle|decay)",
+            None,
+            reason="a table that is computed from the head dimension and the number of heads",
+        ),
+        KeyRule(
+            r"aux_head\.(\w+)",
+            None,
+            reason="the token-label head, which the classifier here does without",
+        ),
+        *PYRAMID_RULES,
+    )
+
+    def __init__(
+        self,
+        arch: str | dict[str, Any] = "tiny",
+        implementation: str | None = None,
+        **kwargs,
+    ):
+        self._implementation = implementation
+        super().__init__(arch, **kwargs)
+
+    @classmethod
+    def arch_from_official(cls, constructor: dict[str, Any]) -> dict[str, Any]:
+        """Our arch dict from the arguments of the authors' constructor."""
+        return {
+            **{
+                key: constructor[key] for key in ("embed_dims", "depths", "num_heads", "mlp_ratios")
+            },
+            "decay_inits": constructor["init_values"],
+            "decay_ranges": constructor["heads_ranges"],
+            "decomposed": constructor["chunkwise_recurrents"],
+            "layer_scale": [
+                constructor["layer_init_values"] if on else None
+                for on in constructor["layerscales"]
+            ],
+        }
+
+    def _mixers_of_stage(self, stage: int) -> list[dict[str, Any]]:
+        mixer = {
+            "type": "mmeffvit.MaSAMixer",
+            "decay_init": self.arch["decay_inits"][stage],
+            "decay_range": self.arch["decay_ranges"][stage],
+            "decomposed": self.arch["decomposed"][stage],
+            "implementation": self._implementation,
+        }
+        return [mixer] * self.arch["depths"][stage]
+
+    def reset_parameters(self) -> None:
+        """Draw 1x1 convolutions (linear layers of the authors) from a normal of std 0.02.
+
+        Unlike in the other networks of the family, stem, down-sampling and depth-wise convolutions
+        keep PyTorch's default.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                module.reset_parameters()
+                if module.kernel_size == (1, 1):
+                    nn.init.trunc_normal_(module.weight, std=0.02)
+                    nn.init.zeros_(module.bias)
