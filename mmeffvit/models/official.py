@@ -73,3 +73,15 @@ PYRAMID_RULES: tuple[KeyRule, ...] = (
     KeyRule(r"head\.(weight)", r"head.fc.\1", ndim=2),
     KeyRule(r"head\.(bias)", r"head.fc.\1"),
 )
+
+#: the attention of SecViT and SSViT, on `mmeffvit.layers.LePEAttention`
+LEPE_ATTENTION_RULES: tuple[KeyRule, ...] = (
+    KeyRule(
+        r"layers\.(\d+)\.blocks\.(\d+)\.attn\.(qkv|lepe)\.(\w+)",
+        r"backbone.stages.\1.blocks.\2.mixer.\3.\4",
+    ),
+    KeyRule(
+        r"layers\.(\d+)\.blocks\.(\d+)\.attn\.out_proj\.(\w+)",
+        r"backbone.stages.\1.blocks.\2.mixer.proj.\3",
+    ),
+)

@@ -152,6 +152,28 @@ class PyramidViT(BaseBackbone):
             )
         return list(mixers)
 
+    def _numbers_per_block(self, key: str, stage: int) -> list[int]:
+        """An arch entry: one number for all blocks of a stage, or a list of one per block."""
+        entry, depth = self.arch[key][stage], self.arch["depths"][stage]
+        numbers = [entry] * depth if isinstance(entry, int) else list(entry)
+        if len(numbers) != depth:
+            raise ValueError(
+                f"arch['{key}'][{stage}] has {len(numbers)} entries for {depth} blocks; "
+                "give one per block, or a single number for all"
+            )
+        return numbers
+
+    @staticmethod
+    def _shared_from_official(constructor: dict[str, Any]) -> dict[str, Any]:
+        """The entries of an arch dict that the authors' constructors of the family share."""
+        initial = constructor["layer_init_values"]
+        return {
+            **{
+                key: constructor[key] for key in ("embed_dims", "depths", "num_heads", "mlp_ratios")
+            },
+            "layer_scale": [initial if on else None for on in constructor["layerscales"]],
+        }
+
     def _build_mixer(self, config: dict[str, Any], stage: int) -> nn.Module:
         return MODELS.build(
             {

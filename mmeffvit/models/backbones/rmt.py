@@ -156,16 +156,10 @@ class RMT(PyramidViT):
     def arch_from_official(cls, constructor: dict[str, Any]) -> dict[str, Any]:
         """Our arch dict from the arguments of the authors' constructor."""
         return {
-            **{
-                key: constructor[key] for key in ("embed_dims", "depths", "num_heads", "mlp_ratios")
-            },
+            **cls._shared_from_official(constructor),
             "decay_inits": constructor["init_values"],
             "decay_ranges": constructor["heads_ranges"],
             "decomposed": constructor["chunkwise_recurrents"],
-            "layer_scale": [
-                constructor["layer_init_values"] if on else None
-                for on in constructor["layerscales"]
-            ],
         }
 
     def _mixers_of_stage(self, stage: int) -> list[dict[str, Any]]:

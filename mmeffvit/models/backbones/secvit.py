@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from mmeffvit.models.backbones.pyramid import PyramidViT
-from mmeffvit.models.official import PYRAMID_RULES, KeyRule
+from mmeffvit.models.official import LEPE_ATTENTION_RULES, PYRAMID_RULES, KeyRule
 from mmeffvit.registry import MODELS
 
 
@@ -68,17 +68,7 @@ class SecViT(PyramidViT):
         "base": 0.4,
         "large": 0.5,
     }
-    official_rules: ClassVar[tuple[KeyRule, ...]] = (
-        *PYRAMID_RULES,
-        KeyRule(
-            r"layers\.(\d+)\.blocks\.(\d+)\.attn\.(qkv|lepe)\.(\w+)",
-            r"backbone.stages.\1.blocks.\2.mixer.\3.\4",
-        ),
-        KeyRule(
-            r"layers\.(\d+)\.blocks\.(\d+)\.attn\.out_proj\.(\w+)",
-            r"backbone.stages.\1.blocks.\2.mixer.proj.\3",
-        ),
-    )
+    official_rules: ClassVar[tuple[KeyRule, ...]] = (*PYRAMID_RULES, *LEPE_ATTENTION_RULES)
 
     def __init__(
         self,
@@ -97,25 +87,12 @@ class SecViT(PyramidViT):
     def arch_from_official(cls, constructor: dict[str, Any]) -> dict[str, Any]:
         """Our arch dict from the arguments of the authors' constructor."""
         return {
-            **{
-                key: constructor[key] for key in ("embed_dims", "depths", "num_heads", "mlp_ratios")
-            },
+            **cls._shared_from_official(constructor),
             "num_clusters": constructor["num_clusterss"],
-            "layer_scale": [
-                constructor["layer_init_values"] if on else None
-                for on in constructor["layerscales"]
-            ],
         }
 
     def _mixers_of_stage(self, stage: int) -> list[dict[str, Any]]:
-        clusters, depth = self.arch["num_clusters"][stage], self.arch["depths"][stage]
-        per_block = [clusters] * depth if isinstance(clusters, int) else list(clusters)
-        if len(per_block) != depth:
-            raise ValueError(
-                f"arch['num_clusters'][{stage}] has {len(per_block)} entries for {depth} blocks; "
-                "give one per block, or a single number for all"
-            )
         return [
             {"type": "mmeffvit.SECMixer", "num_clusters": count, **self._mixer_options}
-            for count in per_block
+            for count in self._numbers_per_block("num_clusters", stage)
         ]

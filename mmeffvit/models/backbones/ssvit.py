@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from mmeffvit.models.backbones.pyramid import PyramidViT
-from mmeffvit.models.official import PYRAMID_RULES, KeyRule
+from mmeffvit.models.official import LEPE_ATTENTION_RULES, PYRAMID_RULES, KeyRule
 from mmeffvit.registry import MODELS
 
 
@@ -76,17 +76,7 @@ class SSViT(PyramidViT):
         "base": 0.4,
         "large": 0.5,
     }
-    official_rules: ClassVar[tuple[KeyRule, ...]] = (
-        *PYRAMID_RULES,
-        KeyRule(
-            r"layers\.(\d+)\.blocks\.(\d+)\.attn\.(qkv|lepe)\.(\w+)",
-            r"backbone.stages.\1.blocks.\2.mixer.\3.\4",
-        ),
-        KeyRule(
-            r"layers\.(\d+)\.blocks\.(\d+)\.attn\.out_proj\.(\w+)",
-            r"backbone.stages.\1.blocks.\2.mixer.proj.\3",
-        ),
-    )
+    official_rules: ClassVar[tuple[KeyRule, ...]] = (*PYRAMID_RULES, *LEPE_ATTENTION_RULES)
 
     def __init__(
         self,
@@ -111,25 +101,13 @@ class SSViT(PyramidViT):
         """
         depths = constructor["depths"]
         return {
-            **{
-                key: constructor[key] for key in ("embed_dims", "depths", "num_heads", "mlp_ratios")
-            },
+            **cls._shared_from_official(constructor),
             "window_sizes": [w[:n] for w, n in zip(constructor["window_sizess"], depths)],
             "reverse": [r[:n] for r, n in zip(constructor["is_reversess"], depths)],
-            "layer_scale": [
-                constructor["layer_init_values"] if on else None
-                for on in constructor["layerscales"]
-            ],
         }
 
     def _mixers_of_stage(self, stage: int) -> list[dict[str, Any]]:
-        windows, depth = self.arch["window_sizes"][stage], self.arch["depths"][stage]
-        windows = [windows] * depth if isinstance(windows, int) else list(windows)
-        if len(windows) != depth:
-            raise ValueError(
-                f"arch['window_sizes'][{stage}] has {len(windows)} entries for {depth} blocks; "
-                "give one per block, or a single number for all"
-            )
+        windows = self._numbers_per_block("window_sizes", stage)
         reverse = self.arch["reverse"][stage]
         if isinstance(reverse, bool) or not reverse:
             raise ValueError(
