@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmeffvit.testing import check_golden, relative_rms_error
-from mmeffvit.testing.check_golden import main
+from mmeffvit.testing.command_line import main
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "secvit.npz"
 
