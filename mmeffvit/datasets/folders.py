@@ -88,11 +88,12 @@ def folder_hash(root: str | os.PathLike) -> str:
 
 
 def _listing(root: Path) -> dict[str, list[int]]:
-    """Number of files and of bytes for each sub-folder: cheap to take, and a lost file shows."""
+    """Number of files and of bytes for each folder below: cheap to take, and a lost file shows."""
     listing = {}
-    for folder in sorted(p for p in root.iterdir() if p.is_dir()):
-        sizes = [entry.stat().st_size for entry in os.scandir(folder) if entry.is_file()]
-        listing[folder.name] = [len(sizes), sum(sizes)]
+    for folder, _, names in sorted(os.walk(root)):
+        if Path(folder) != root:
+            sizes = [os.stat(os.path.join(folder, name)).st_size for name in names]
+            listing[Path(folder).relative_to(root).as_posix()] = [len(sizes), sum(sizes)]
     return listing
 
 

@@ -40,6 +40,18 @@ def test_another_config_replaces_the_contents(tmp_path):
     assert json.loads((root / "manifest.json").read_text())["config"]["seed"] == 2
 
 
+def test_damage_in_a_deep_folder_is_noticed(tmp_path):
+    def write(folder):
+        (folder / "a" / "b").mkdir(parents=True)
+        (folder / "a" / "b" / "one").write_text("1")
+
+    root = tmp_path / "data"
+    ensure_folder(root, _CONFIG, write)
+    assert not ensure_folder(root, _CONFIG, _must_not_write)
+    (root / "a" / "b" / "one").unlink()
+    assert ensure_folder(root, _CONFIG, write)
+
+
 @pytest.mark.parametrize("harm", ["lose a file", "cut a file", "lose a folder"])
 def test_damage_is_noticed_and_repaired(tmp_path, harm):
     root = tmp_path / "data"
