@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmeffvit.layers.depthwise import ResidualDepthwiseConv3x3
+
 
 class ConvFFN(nn.Module):
     """Expand, GELU, add a 3x3 depth-wise convolution, project back, on (B, C, H, W) maps.
@@ -15,10 +17,8 @@ class ConvFFN(nn.Module):
     def __init__(self, dim: int, hidden_dim: int):
         super().__init__()
         self.fc1 = nn.Conv2d(dim, hidden_dim, 1)
-        self.dwconv = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim)
+        self.dwconv = ResidualDepthwiseConv3x3(hidden_dim)
         self.fc2 = nn.Conv2d(hidden_dim, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.gelu(self.fc1(x))
-        x = x + self.dwconv(x)
-        return self.fc2(x)
+        return self.fc2(self.dwconv(F.gelu(self.fc1(x))))

@@ -22,6 +22,7 @@ from mmeffvit.layers import (
     LayerNorm2d,
     LayerScale2d,
     MapContext,
+    ResidualDepthwiseConv3x3,
 )
 from mmeffvit.models.backbones.base import BaseBackbone
 from mmeffvit.registry import MODELS
@@ -47,7 +48,7 @@ class PyramidBlock(nn.Module):
         layer_scale: float | None = None,
     ):
         super().__init__()
-        self.pos = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+        self.pos = ResidualDepthwiseConv3x3(dim)
         self.norm1 = LayerNorm2d(dim, eps=1e-6)
         self.mixer = mixer
         self.norm2 = LayerNorm2d(dim, eps=1e-6)
@@ -58,7 +59,7 @@ class PyramidBlock(nn.Module):
         self.layer_scale2 = LayerScale2d(dim, layer_scale) if scaled else nn.Identity()
 
     def forward(self, x: Tensor, context: MapContext) -> Tensor:
-        x = x + self.pos(x)
+        x = self.pos(x)
         x = x + self.drop_path(self.layer_scale1(self.mixer(self.norm1(x), context)))
         return x + self.drop_path(self.layer_scale2(self.ffn(self.norm2(x))))
 
@@ -190,6 +191,23 @@ class PyramidViT(BaseBackbone):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """See `BaseBackbone`. Each block is a layer; down-sampling belongs to the block after it.
+
+        The number of layers is that of the blocks that are built, and two: stem and what follows.
+        """
+        depths = self.arch["depths"][: self.num_built_stages]
+        last = sum(depths) + 1
+        layer = last
+        name = param_name.removeprefix(prefix)
+        if param_name.startswith(prefix + "stem."):
+            layer = 0
+        elif param_name.startswith(prefix + "stages."):
+            _, stage, part, *rest = name.split(".")
+            layer = sum(depths[: int(stage)]) + 1
+            layer += int(rest[0]) if part == "blocks" else 0
+        return layer, last + 1
 
     def frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:
