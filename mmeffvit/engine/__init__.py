@@ -5,5 +5,11 @@ from mmeffvit.engine.hooks import (
     ReproducibleResumeHook,
     SafeCheckpointHook,
 )
+from mmeffvit.engine.optim import LayerDecayOptimWrapperConstructor
 
-__all__ = ["CheckInvalidLossHook", "ReproducibleResumeHook", "SafeCheckpointHook"]
+__all__ = [
+    "CheckInvalidLossHook",
+    "LayerDecayOptimWrapperConstructor",
+    "ReproducibleResumeHook",
+    "SafeCheckpointHook",
+]

@@ -173,6 +173,24 @@ class BaseBackbone(BaseModule):
     def out_strides(self) -> tuple[int, ...]:
         return tuple(self.stage_strides[i] for i in self.out_indices)
 
+    # -- depth -------------------------------------------------------------------------------------
+
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """How deep a parameter lies, for learning rates that decay from layer to layer.
+
+        The convention is mmpretrain's: layer 0 is the stem, the last one what follows the last
+        block.
+
+        Args:
+            param_name: Name of a parameter, of the backbone or of a model that holds it.
+            prefix: Name of the backbone in that model, such as ``'backbone.'``. Parameters that do
+                not start with it belong to the last layer.
+
+        Returns:
+            The layer, from 0, and the number of layers.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say how deep its layers are")
+
     # -- freezing and checkpointing ----------------------------------------------------------------
 
     def frozen_modules(self) -> list[nn.Module]:
