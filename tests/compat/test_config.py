@@ -76,3 +76,15 @@ def test_installed_packages_are_found_by_either_name():
         assert is_installed(name)
         assert (Path(get_installed_path(name)) / "__init__.py").is_file()
     assert not is_installed("a-package-that-does-not-exist")
+
+
+def test_metafiles_are_read_once(tmp_path):
+    from mmengine.config import Config, utils
+
+    path = tmp_path / "config.py"
+    path.write_text("_base_ = 'mmdet::_base_/default_runtime.py'")
+    Config.fromfile(path)
+    files = utils.load.cache_info().misses
+    assert files > 50
+    assert Config.fromfile(path).default_scope == "mmdet"
+    assert utils.load.cache_info().misses == files
