@@ -23,7 +23,7 @@ MODELS = Registry(
     locations=["mmeffvit.layers", "mmeffvit.models"],
 )
 DATASETS = Registry(
-    "dataset", parent=MMENGINE_DATASETS, scope=_SCOPE, locations=["mmeffvit.datasets.coco"]
+    "dataset", parent=MMENGINE_DATASETS, scope=_SCOPE, locations=["mmeffvit.datasets.registered"]
 )
 TRANSFORMS = Registry(
     "transform",

@@ -1,14 +1,17 @@
-"""Write the digits data to a folder, in its own layout or in exactly that of COCO 2017.
+"""Write the digits data to a folder, in its own layout or in exactly that of COCO 2017 or ADE20K.
 
     python tools/export_digits.py --layout coco --out data/coco
+    python tools/export_digits.py --layout ade20k --out data/ade
 
-makes data on which every full-size COCO config of mmdet, and of this project, runs unchanged: names
-of folders, files and categories are COCO's, and digit d stands in for the category of id d + 1.
+makes data on which every full-size config for COCO or ADE20K, upstream or of this project, runs
+unchanged: names of folders and files are those of the original, and digits stand in for its first
+categories. The folder of ADE20K is OUT/ADEChallengeData2016, as its archive unpacks.
 """
 
 import argparse
 import sys
 import time
+from pathlib import Path
 
 from mmeffvit.datasets import DIGITS_METAINFO, ensure_digits
 from mmeffvit.datasets.coco_categories import COCO_CATEGORIES
@@ -20,7 +23,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", required=True, help="folder to write")
-    parser.add_argument("--layout", choices=("coco", "digits"), default="coco")
+    parser.add_argument("--layout", choices=("ade20k", "coco", "digits"), default="coco")
     parser.add_argument(
         "--size",
         type=int,
@@ -43,9 +46,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     start = time.perf_counter()
+    out = Path(args.out, "ADEChallengeData2016") if args.layout == "ade20k" else args.out
     try:
         written = ensure_digits(
-            args.out,
+            out,
             num_train=args.num_train,
             num_val=args.num_val,
             image_size=(args.size[0], args.size[-1]),
@@ -59,10 +63,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"export_digits: {error}", file=sys.stderr)
         return 1
     done = f"written in {time.perf_counter() - start:.1f} s" if written else "there already"
-    print(f"{args.out}: {args.num_train} + {args.num_val} images, {done}")
+    print(f"{out}: {args.num_train} + {args.num_val} images, {done}")
     if args.layout == "coco":
         pairs = zip(DIGITS_METAINFO["classes"], COCO_CATEGORIES)
         print("digits as categories:", ", ".join(f"{digit} = {c[1]}" for digit, c in pairs))
+    if args.layout == "ade20k":
+        print("labels: digit d = d + 1, what is no digit = 11, crowds = 0 (not labelled)")
     return 0
 
 

@@ -6,20 +6,20 @@ are drawn. Scans come in the order of their writers; the last fifth is kept for 
 neither a scan nor, almost always, its writer's hand is seen in training.
 
 The layout is COCO's, with what makes COCO awkward: masks in several parts and with holes,
-occlusion, crowds in RLE, images without any object.
+occlusion, crowds in RLE, images without any object. Layouts for other tasks have modules of their
+own beside this one.
 """
 
 import functools
 import json
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from mmeffvit.datasets import digits_scene
+from mmeffvit.datasets import digits_ade, digits_images, digits_scene
+from mmeffvit.datasets.digits_images import DIGITS_METAINFO
 from mmeffvit.datasets.folders import ensure_folder
 from mmeffvit.datasets.polygons import (
     mask_extent,
@@ -29,28 +29,9 @@ from mmeffvit.datasets.polygons import (
     polygons_to_mask,
 )
 
-DIGITS_METAINFO = {
-    "classes": tuple("0123456789"),
-    "palette": [
-        (230, 57, 70),
-        (29, 155, 240),
-        (46, 184, 92),
-        (255, 176, 0),
-        (155, 93, 229),
-        (0, 194, 184),
-        (241, 91, 181),
-        (255, 120, 40),
-        (120, 144, 40),
-        (98, 114, 255),
-    ],
-}
-
 # raised whenever the same arguments give other files
 FORMAT_VERSION = 1
-NUM_TRAIN_SCANS = 1438
-_EMPTY_EVERY, _CROWD_EVERY = 25, 12
 _MIN_POLYGON_IOU = 0.9
-_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95)
 
 
 def ensure_digits(
@@ -77,9 +58,10 @@ def ensure_digits(
             stand the other way up.
         max_digits: Most digits in one image, crowds apart.
         seed: With the other arguments, decides every byte.
-        layout: ``'digits'`` (ten categories, ``train/``, ``val/``, ``annotations/train.json`` ...)
-            or ``'coco'`` (names, folders and all 80 categories of COCO 2017; digit d is the
-            category of id d + 1).
+        layout: ``'digits'`` (ten categories, ``train/``, ``val/``, ``annotations/train.json`` ...),
+            ``'coco'`` (names, folders and all 80 categories of COCO 2017; digit d is the category
+            of id d + 1) or ``'ade20k'`` (``images/training/``, ``annotations/training/`` ...; digit
+            d has the label d + 1, what is no digit 11, and crowds 0, which is not labelled).
         workers: Threads that draw; has no influence on what is drawn. All processors by default.
         log: Called with messages about the progress.
 
@@ -100,8 +82,8 @@ def ensure_digits(
     ):
         if value < least:
             raise ValueError(f"{name} is {value}; it must be at least {least}")
-    if layout not in _LAYOUTS:
-        raise ValueError(f"layout is {layout!r}; it must be one of {sorted(_LAYOUTS)}")
+    if layout not in _WRITERS:
+        raise ValueError(f"layout is {layout!r}; it must be one of {sorted(_WRITERS)}")
     config = {
         "data": "mmeffvit digits",
         "format_version": FORMAT_VERSION,
@@ -112,7 +94,9 @@ def ensure_digits(
         "seed": seed,
         "layout": layout,
     }
-    return ensure_folder(root, config, functools.partial(_write, config, workers, log), log)
+    return ensure_folder(
+        root, config, functools.partial(_WRITERS[layout], config, workers, log), log
+    )
 
 
 def write_digits(root: str | os.PathLike, **kwargs) -> Path:
@@ -125,32 +109,18 @@ def write_digits(root: str | os.PathLike, **kwargs) -> Path:
     return Path(root)
 
 
-def load_scans(split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The scans of a split, ``'train'`` or ``'val'``.
-
-    Returns:
-        Ink (N, 8, 8) from 0 to 1, the digit of each (N,), and its index in scikit-learn's set (N,).
-    """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "the digits data is made from scikit-learn's scans; run: pip install scikit-learn"
-        ) from error
-    data = load_digits()
-    ids = np.arange(len(data.images))
-    ids = ids[:NUM_TRAIN_SCANS] if split == "train" else ids[NUM_TRAIN_SCANS:]
-    return (data.images[ids] / 16).astype(np.float32), data.target[ids], ids
-
-
-def _write(config: dict, workers: int | None, log: Callable[[str], None], folder: Path) -> None:
-    layout = _LAYOUTS[config["layout"]]
+def _write_coco(
+    config: dict, workers: int | None, log: Callable[[str], None], folder: Path
+) -> None:
+    layout = _COCO_LAYOUTS[config["layout"]]
     (folder / "annotations").mkdir()
     first_id = 1
-    for split, number in (("train", config["num_train"]), ("val", config["num_val"])):
+    for split in ("train", "val"):
         images = folder / layout["images"].format(split=split)
         images.mkdir()
-        infos = _write_split(images, split, first_id, number, config, workers, log)
+        draw = functools.partial(_write_image, images, split, first_id, config)
+        number = config[f"num_{split}"]
+        infos = digits_images.draw_split(split, number, draw, workers, log)
         document = {
             "info": {
                 "description": "Handwritten digits in cluttered scenes",
@@ -176,28 +146,6 @@ def _write(config: dict, workers: int | None, log: Callable[[str], None], folder
         first_id += number
 
 
-def _write_split(
-    images: Path,
-    split: str,
-    first_id: int,
-    number: int,
-    config: dict,
-    workers: int | None,
-    log: Callable[[str], None],
-) -> list[tuple[dict, list[dict]]]:
-    scans = load_scans(split)
-    # an image depends on its own number alone, hence not on who draws it or when
-    draw = functools.partial(_write_image, images, split, first_id, config, scans)
-    infos = []
-    step = max(1, number // 5)
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for info in pool.map(draw, range(number)):
-            infos.append(info)
-            if len(infos) % step == 0 or len(infos) == number:
-                log(f"digits data: {split} {len(infos)}/{number} images")
-    return infos
-
-
 def _write_image(
     images: Path,
     split: str,
@@ -206,28 +154,16 @@ def _write_image(
     scans: tuple[np.ndarray, np.ndarray, np.ndarray],
     index: int,
 ) -> tuple[dict, list[dict]]:
-    rng = np.random.default_rng([config["seed"], ("train", "val").index(split), index])
-    height, width = config["image_size"]
-    if height != width and rng.random() < 0.25:
-        height, width = width, height
-    is_empty = index % _EMPTY_EVERY == _EMPTY_EVERY // 4
-    has_crowd = index % _CROWD_EVERY == _CROWD_EVERY // 4 and not is_empty
-    max_digits = 0 if is_empty else config["max_digits"]
-    image, instances = digits_scene.draw_scene(
-        rng, *scans, height, width, max_digits, with_crowd=has_crowd
-    )
+    image, instances = digits_images.draw_image(config, split, scans, index)
     image_id = first_id + index
     info = {
         "license": 1,
         "file_name": f"{image_id:012d}.jpg",
-        "height": height,
-        "width": width,
+        "height": image.shape[0],
+        "width": image.shape[1],
         "id": image_id,
     }
-    ok, encoded = cv2.imencode(".jpg", image, _JPEG)
-    if not ok:
-        raise RuntimeError("OpenCV cannot encode JPEG here; install opencv-python-headless")
-    (images / info["file_name"]).write_bytes(encoded.tobytes())
+    digits_images.write_image(images / info["file_name"], image)
     annotations = [_annotation(instance, info) for instance in instances]
     if config["layout"] == "coco":
         for annotation in annotations:
@@ -274,7 +210,7 @@ def _coco_categories() -> list[dict]:
     ]
 
 
-_LAYOUTS = {
+_COCO_LAYOUTS = {
     "digits": {
         "images": "{split}",
         "annotations": "{split}.json",
@@ -286,3 +222,5 @@ _LAYOUTS = {
         "categories": _coco_categories,
     },
 }
+
+_WRITERS = {**dict.fromkeys(_COCO_LAYOUTS, _write_coco), "ade20k": digits_ade.write}

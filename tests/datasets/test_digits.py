@@ -11,7 +11,7 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmeffvit.datasets import digits, digits_scene, ensure_digits, write_digits
+from mmeffvit.datasets import digits, digits_images, digits_scene, ensure_digits, write_digits
 from mmeffvit.datasets.folders import ForeignFolderError, folder_hash
 from mmeffvit.datasets.polygons import mask_extent, mask_iou, polygons_to_mask
 
@@ -49,9 +49,9 @@ def test_train_and_val_scans_are_disjoint_and_cover_all_digits(documents):
         for split, document in documents.items()
     }
     assert not used["train"] & used["val"]
-    assert max(used["train"]) < digits.NUM_TRAIN_SCANS <= min(used["val"])
+    assert max(used["train"]) < digits_images.NUM_TRAIN_SCANS <= min(used["val"])
     for split in ("train", "val"):
-        ink, labels, ids = digits.load_scans(split)
+        ink, labels, ids = digits_images.load_scans(split)
         assert set(labels) == set(range(10))
         assert len(ink) == len(ids) == {"train": 1438, "val": 359}[split]
         assert ink.shape[1:] == (8, 8)
@@ -108,7 +108,7 @@ def test_there_are_crowds_empty_images_and_polygons(documents):
 
 
 def _scenes(count, **kwargs):
-    scans = digits.load_scans("train")
+    scans = digits_images.load_scans("train")
     for seed in range(count):
         rng = np.random.default_rng(seed)
         yield digits_scene.draw_scene(rng, *scans, 128, 144, 6, with_crowd=seed % 4 == 0)
@@ -218,7 +218,7 @@ def test_progress_is_told(tmp_path):
         ({"image_size": 32}, "image_size is 32; it must be at least 64"),
         ({"image_size": (640, 32)}, "image_size is 32"),
         ({"seed": -1}, "seed is -1"),
-        ({"layout": "voc"}, r"layout is 'voc'; it must be one of \['coco', 'digits'\]"),
+        ({"layout": "voc"}, r"layout is 'voc'; it must be one of \['ade20k', 'coco', "),
     ],
 )
 def test_wrong_arguments(tmp_path, wrong, message):

@@ -1,0 +1,110 @@
+"""The images of the digits data, whatever layout they are written in."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mmeffvit.datasets import digits_scene
+
+DIGITS_METAINFO = {
+    "classes": tuple("0123456789"),
+    "palette": [
+        (230, 57, 70),
+        (29, 155, 240),
+        (46, 184, 92),
+        (255, 176, 0),
+        (155, 93, 229),
+        (0, 194, 184),
+        (241, 91, 181),
+        (255, 120, 40),
+        (120, 144, 40),
+        (98, 114, 255),
+    ],
+}
+
+NUM_TRAIN_SCANS = 1438
+_EMPTY_EVERY, _CROWD_EVERY = 25, 12
+_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95)
+
+
+def load_scans(split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The scans of a split, ``'train'`` or ``'val'``.
+
+    Returns:
+        Ink (N, 8, 8) from 0 to 1, the digit of each (N,), and its index in scikit-learn's set (N,).
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError(
+            "the digits data is made from scikit-learn's scans; run: pip install scikit-learn"
+        ) from error
+    data = load_digits()
+    ids = np.arange(len(data.images))
+    ids = ids[:NUM_TRAIN_SCANS] if split == "train" else ids[NUM_TRAIN_SCANS:]
+    return (data.images[ids] / 16).astype(np.float32), data.target[ids], ids
+
+
+def draw_image(
+    config: dict,
+    split: str,
+    scans: tuple[np.ndarray, np.ndarray, np.ndarray],
+    index: int,
+) -> tuple[np.ndarray, list[digits_scene.Instance]]:
+    """Draw one image of a split; it depends on nothing but the arguments.
+
+    Args:
+        config: With ``seed``, ``image_size`` and ``max_digits``, see
+            :func:`mmeffvit.datasets.ensure_digits`.
+        split: ``'train'`` or ``'val'``.
+        scans: Of :func:`load_scans`.
+        index: Number of the image in its split.
+
+    Returns:
+        The image (H, W, 3), uint8, in BGR order, and what is in it.
+    """
+    rng = np.random.default_rng([config["seed"], ("train", "val").index(split), index])
+    height, width = config["image_size"]
+    if height != width and rng.random() < 0.25:
+        height, width = width, height
+    is_empty = index % _EMPTY_EVERY == _EMPTY_EVERY // 4
+    has_crowd = index % _CROWD_EVERY == _CROWD_EVERY // 4 and not is_empty
+    max_digits = 0 if is_empty else config["max_digits"]
+    return digits_scene.draw_scene(rng, *scans, height, width, max_digits, with_crowd=has_crowd)
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write an image (BGR, or a map of labels) as JPEG or PNG, as the suffix says."""
+    ok, encoded = cv2.imencode(path.suffix, image, _JPEG if path.suffix == ".jpg" else ())
+    if not ok:
+        raise RuntimeError("OpenCV cannot encode images here; install opencv-python-headless")
+    path.write_bytes(encoded.tobytes())
+
+
+def draw_split(
+    split: str,
+    number: int,
+    draw: Callable[[tuple[np.ndarray, np.ndarray, np.ndarray], int], Any],
+    workers: int | None,
+    log: Callable[[str], None],
+) -> list:
+    """Call `draw(scans, index)` for every image of a split, several at once, and tell progress.
+
+    Returns:
+        What the calls returned, in the order of the images.
+    """
+    scans = load_scans(split)
+    results = []
+    step = max(1, number // 5)
+    # an image depends on its own number alone, hence not on who draws it or when
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        for result in pool.map(lambda index: draw(scans, index), range(number)):
+            results.append(result)
+            if len(results) % step == 0 or len(results) == number:
+                log(f"digits data: {split} {len(results)}/{number} images")
+    return results
