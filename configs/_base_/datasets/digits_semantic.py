@@ -1,0 +1,54 @@
+# Handwritten digits in cluttered scenes in ADE20K's layout, written to data/digits_ade on first use
+# (some seconds). Eleven classes: the digits and the background; crowds of digits are not labelled.
+dataset_type = "mmeffvit.DigitsSegDataset"
+data_root = "data/digits_ade/"
+make = dict(num_train=800, num_val=100, image_size=160, seed=0)
+backend_args = None
+
+train_pipeline = [
+    dict(type="mmeffvit.LoadImageFromFile", backend_args=backend_args),
+    dict(type="LoadAnnotations", backend_args=backend_args),
+    dict(type="PackSegInputs"),
+]
+test_pipeline = [
+    dict(type="mmeffvit.LoadImageFromFile", backend_args=backend_args),
+    dict(type="Resize", scale_factor=1.0),
+    # after resizing: predictions are measured in the size of the original image
+    dict(type="LoadAnnotations", backend_args=backend_args),
+    dict(type="PackSegInputs"),
+]
+
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=0,  # reading is a fiftieth of a step; every processor is for the model
+    persistent_workers=False,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        make=make,
+        data_prefix=dict(img_path="images/training", seg_map_path="annotations/training"),
+        pipeline=train_pipeline,
+        backend_args=backend_args,
+    ),
+)
+val_dataloader = dict(
+    batch_size=10,
+    num_workers=0,
+    persistent_workers=False,
+    drop_last=False,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        make=make,
+        data_prefix=dict(img_path="images/validation", seg_map_path="annotations/validation"),
+        test_mode=True,
+        pipeline=test_pipeline,
+        backend_args=backend_args,
+    ),
+)
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"])
+test_evaluator = val_evaluator

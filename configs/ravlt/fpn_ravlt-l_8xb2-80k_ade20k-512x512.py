@@ -1,0 +1,6 @@
+_base_ = "./fpn_ravlt-t_8xb2-80k_ade20k-512x512.py"
+
+model = dict(
+    backbone=dict(arch="large"),
+    neck=dict(in_channels=[96, 192, 448, 640]),
+)

@@ -1,0 +1,8 @@
+# Semantic FPN, RMT-T, 80k iterations of ADE20K.
+# The recipe is the authors' (README.md).
+_base_ = "../_base_/segmentors/semantic-fpn_8xb2-80k_ade20k-512x512.py"
+
+model = dict(
+    backbone=dict(_delete_=True, type="mmeffvit.RMT", arch="tiny"),
+    neck=dict(in_channels=[64, 128, 256, 512]),
+)

@@ -1,0 +1,6 @@
+_base_ = "./fpn_ssvit-t_8xb2-80k_ade20k-512x512.py"
+
+model = dict(
+    backbone=dict(arch="base"),
+    neck=dict(in_channels=[80, 160, 320, 512]),
+)
