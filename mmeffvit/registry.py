@@ -5,6 +5,8 @@ mmengine imports this module by name and swallows an ImportError raised in it, s
 but mmengine. The modules in ``locations`` are imported when a name is looked up for the first time.
 """
 
+from importlib import import_module
+
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
@@ -16,11 +18,35 @@ from mmengine.registry import Registry
 
 _SCOPE = "mmeffvit"
 
-MODELS = Registry(
+
+class LazyRegistry(Registry):
+    """A registry that imports some modules only when one of their own names is looked up.
+
+    For classes that need a toolbox which users of the others need not have.
+
+    Args:
+        *args: Of mmengine's `Registry`.
+        modules: Name -> the module that registers it.
+        **kwargs: Of mmengine's `Registry`.
+    """
+
+    def __init__(self, *args, modules: dict[str, str], **kwargs):
+        super().__init__(*args, **kwargs)
+        self._modules = modules
+
+    def get(self, key: str) -> type | None:
+        module = self._modules.get(key.removeprefix(f"{_SCOPE}."))
+        if module is not None:
+            import_module(module)
+        return super().get(key)
+
+
+MODELS = LazyRegistry(
     "model",
     parent=MMENGINE_MODELS,
     scope=_SCOPE,
     locations=["mmeffvit.layers", "mmeffvit.models"],
+    modules={"ConvClsHead": "mmeffvit.classification.heads"},
 )
 DATASETS = Registry(
     "dataset", parent=MMENGINE_DATASETS, scope=_SCOPE, locations=["mmeffvit.datasets.registered"]

@@ -18,7 +18,8 @@ FLOORS = [
     {"registry"},
     {"layers"},
     {"models"},
-    {"checkpoint", "engine", "swap", "analysis", "visualization", "datasets", "compat", "testing"},
+    {"checkpoint", "engine", "swap", "analysis", "visualization", "datasets", "compat", "testing"}
+    | {"classification"},
 ]
 TOOLBOXES = {"mmcv", "mmdet", "mmseg", "mmpretrain", "mmdet3d"}
 

@@ -8,18 +8,19 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmeffvit.registry import MODELS
 
-
-@MODELS.register_module()
 class ConvClsHead(BaseModule):
     """1x1 convolution, batch norm, SiLU, global average, 1x1 convolution to class logits.
+
+    ``type='mmeffvit.ConvClsHead'`` is this head with a loss and predictions, for mmpretrain: see
+    `mmeffvit.classification`.
 
     Args:
         in_channels: Channels C of the last map of the backbone.
         num_classes: Number of classes.
         hidden_channels: Channels between the convolutions.
         init_cfg: Of mmengine.
+        **kwargs: Of the next class, where a sub-class joins this one with a toolbox's head.
     """
 
     def __init__(
@@ -28,8 +29,9 @@ class ConvClsHead(BaseModule):
         num_classes: int = 1000,
         hidden_channels: int = 1024,
         init_cfg: dict | None = None,
+        **kwargs,
     ):
-        super().__init__(init_cfg)
+        super().__init__(init_cfg=init_cfg, **kwargs)
         self.proj = nn.Conv2d(in_channels, hidden_channels, 1)
         self.norm = nn.BatchNorm2d(hidden_channels)
         self.fc = nn.Linear(hidden_channels, num_classes)
@@ -37,15 +39,18 @@ class ConvClsHead(BaseModule):
             nn.init.trunc_normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
-        """Logits.
+    def pre_logits(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
+        """What the last layer makes logits of.
 
         Args:
             feats: (B, C, H, W), or the tuple of a backbone, whose last map is taken.
 
         Returns:
-            (B, num_classes).
+            (B, hidden_channels).
         """
         x = feats if isinstance(feats, Tensor) else feats[-1]
-        x = F.silu(self.norm(self.proj(x)))
-        return self.fc(x.mean((2, 3)))
+        return F.silu(self.norm(self.proj(x))).mean((2, 3))
+
+    def forward(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
+        """Logits (B, num_classes); `feats` as in :meth:`pre_logits`."""
+        return self.fc(self.pre_logits(feats))
