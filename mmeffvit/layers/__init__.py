@@ -1,7 +1,7 @@
 """Modules that two or more networks share."""
 
 from mmeffvit.layers.context import MapContext
-from mmeffvit.layers.depthwise import DepthwiseConv5x5, ResidualDepthwiseConv3x3
+from mmeffvit.layers.depthwise import DepthwiseConv2d
 from mmeffvit.layers.drop_path import DropPath
 from mmeffvit.layers.ffn import ConvFFN
 from mmeffvit.layers.mixers import LePEAttention, S3AMixer, SECMixer, TokenMixer
@@ -15,7 +15,7 @@ __all__ = [
     "ConvDownsample",
     "ConvFFN",
     "ConvStem",
-    "DepthwiseConv5x5",
+    "DepthwiseConv2d",
     "DropPath",
     "GatedSoftmaxMixer",
     "LayerNorm2d",
@@ -24,7 +24,6 @@ __all__ = [
     "MaSAMixer",
     "MapContext",
     "RALAMixer",
-    "ResidualDepthwiseConv3x3",
     "S3AMixer",
     "SECMixer",
     "TokenMixer",

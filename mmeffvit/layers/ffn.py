@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmeffvit.layers.depthwise import ResidualDepthwiseConv3x3
+from mmeffvit.layers.depthwise import DepthwiseConv2d
 
 
 class ConvFFN(nn.Module):
@@ -17,7 +17,7 @@ class ConvFFN(nn.Module):
     def __init__(self, dim: int, hidden_dim: int):
         super().__init__()
         self.fc1 = nn.Conv2d(dim, hidden_dim, 1)
-        self.dwconv = ResidualDepthwiseConv3x3(hidden_dim)
+        self.dwconv = DepthwiseConv2d(hidden_dim, residual=True)
         self.fc2 = nn.Conv2d(hidden_dim, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:

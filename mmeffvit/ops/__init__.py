@@ -4,6 +4,7 @@ Shapes are written in one alphabet: B batch, C channels, H W map, L tokens, h he
 dimension, K clusters.
 """
 
+from mmeffvit.ops.depthwise_conv import depthwise_conv2d
 from mmeffvit.ops.dispatch import UnavailableImplementationError, explain, implementations, select
 from mmeffvit.ops.manhattan_attention import ManhattanDecay, decay_rates, manhattan_attention
 from mmeffvit.ops.neighbourhood_attention import (
@@ -27,6 +28,7 @@ __all__ = [
     "apply_rotary",
     "cluster_sizes",
     "decay_rates",
+    "depthwise_conv2d",
     "explain",
     "implementations",
     "manhattan_attention",

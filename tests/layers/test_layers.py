@@ -45,7 +45,10 @@ def test_ffn_adds_the_depthwise_convolution():
     ffn = ConvFFN(4, 12)
     x = torch.randn(2, 4, 5, 6)
     hidden = torch.nn.functional.gelu(ffn.fc1(x))
-    torch.testing.assert_close(ffn(x), ffn.fc2(hidden + ffn.dwconv(hidden)))
+    conv = torch.nn.functional.conv2d(
+        hidden, ffn.dwconv.weight, ffn.dwconv.bias, padding=1, groups=12
+    )
+    torch.testing.assert_close(ffn(x), ffn.fc2(hidden + conv))
 
 
 def test_layer_scale_multiplies_channels():

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from mmeffvit.layers.context import MapContext
-from mmeffvit.layers.depthwise import DepthwiseConv5x5
+from mmeffvit.layers.depthwise import DepthwiseConv2d
 
 
 class TokenMixer(nn.Module):
@@ -48,7 +48,7 @@ class LePEAttention(TokenMixer):
     def __init__(self, embed_dims: int, num_heads: int):
         super().__init__(embed_dims, num_heads)
         self.qkv = nn.Conv2d(embed_dims, (4 if self.gated else 3) * embed_dims, 1)
-        self.lepe = DepthwiseConv5x5(embed_dims)
+        self.lepe = DepthwiseConv2d(embed_dims, 5)
         self.proj = nn.Conv2d(embed_dims, embed_dims, 1)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, context: MapContext) -> Tensor:

@@ -18,11 +18,11 @@ from mmeffvit.layers import (
     ConvDownsample,
     ConvFFN,
     ConvStem,
+    DepthwiseConv2d,
     DropPath,
     LayerNorm2d,
     LayerScale2d,
     MapContext,
-    ResidualDepthwiseConv3x3,
 )
 from mmeffvit.models.backbones.base import BaseBackbone
 from mmeffvit.registry import MODELS
@@ -48,7 +48,7 @@ class PyramidBlock(nn.Module):
         layer_scale: float | None = None,
     ):
         super().__init__()
-        self.pos = ResidualDepthwiseConv3x3(dim)
+        self.pos = DepthwiseConv2d(dim, residual=True)
         self.norm1 = LayerNorm2d(dim, eps=1e-6)
         self.mixer = mixer
         self.norm2 = LayerNorm2d(dim, eps=1e-6)
