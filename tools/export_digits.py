@@ -1,11 +1,12 @@
-"""Write the digits data to a folder, in its own layout or in exactly that of COCO 2017 or ADE20K.
+"""Write the digits data to a folder, in its own layout or that of COCO 2017, ADE20K or ImageNet-1K.
 
     python tools/export_digits.py --layout coco --out data/coco
     python tools/export_digits.py --layout ade20k --out data/ade
+    python tools/export_digits.py --layout imagenet --out data/imagenet
 
-makes data on which every full-size config for COCO or ADE20K, upstream or of this project, runs
-unchanged: names of folders and files are those of the original, and digits stand in for its first
-categories. The folder of ADE20K is OUT/ADEChallengeData2016, as its archive unpacks.
+makes data on which every full-size config for COCO, ADE20K or ImageNet, upstream or of this
+project, runs unchanged: names of folders and files are those of the original, and digits stand in
+for its first categories. The folder of ADE20K is OUT/ADEChallengeData2016, as its archive unpacks.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from mmeffvit.datasets import DIGITS_METAINFO, ensure_digits
 from mmeffvit.datasets.coco_categories import COCO_CATEGORIES
+from mmeffvit.datasets.digits_imagenet import WNIDS
 from mmeffvit.datasets.folders import ForeignFolderError
 
 
@@ -23,7 +25,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", required=True, help="folder to write")
-    parser.add_argument("--layout", choices=("ade20k", "coco", "digits"), default="coco")
+    parser.add_argument(
+        "--layout", choices=("ade20k", "coco", "digits", "imagenet"), default="coco"
+    )
     parser.add_argument(
         "--size",
         type=int,
@@ -34,7 +38,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--num-train", type=int, default=400, help="images (default: 400)")
     parser.add_argument("--num-val", type=int, default=100, help="images (default: 100)")
-    parser.add_argument("--max-digits", type=int, default=8, help="per image (default: 8)")
+    parser.add_argument(
+        "--max-digits", type=int, default=8, help="per image (default: 8); ImageNet's have one"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, help="threads (default: one per processor)")
     args = parser.parse_args(argv)
@@ -67,6 +73,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.layout == "coco":
         pairs = zip(DIGITS_METAINFO["classes"], COCO_CATEGORIES)
         print("digits as categories:", ", ".join(f"{digit} = {c[1]}" for digit, c in pairs))
+    if args.layout == "imagenet":
+        print("digits as classes:", ", ".join(f"{d} = {wnid}" for d, wnid in enumerate(WNIDS)))
     if args.layout == "ade20k":
         print("labels: digit d = d + 1, what is no digit = 11, crowds = 0 (not labelled)")
     return 0

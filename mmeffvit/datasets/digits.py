@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmeffvit.datasets import digits_ade, digits_images, digits_scene
+from mmeffvit.datasets import digits_ade, digits_imagenet, digits_images, digits_scene
 from mmeffvit.datasets.digits_images import DIGITS_METAINFO
 from mmeffvit.datasets.folders import ensure_folder
 from mmeffvit.datasets.polygons import (
@@ -60,8 +60,10 @@ def ensure_digits(
         seed: With the other arguments, decides every byte.
         layout: ``'digits'`` (ten categories, ``train/``, ``val/``, ``annotations/train.json`` ...),
             ``'coco'`` (names, folders and all 80 categories of COCO 2017; digit d is the category
-            of id d + 1) or ``'ade20k'`` (``images/training/``, ``annotations/training/`` ...; digit
-            d has the label d + 1, what is no digit 11, and crowds 0, which is not labelled).
+            of id d + 1), ``'ade20k'`` (``images/training/``, ``annotations/training/`` ...; digit
+            d has the label d + 1, what is no digit 11, and crowds 0, which is not labelled) or
+            ``'imagenet'`` (``train/n01440764/`` ..., ``meta/val.txt`` ...; one larger digit in each
+            image, digit d in the folder of ImageNet-1K's class d).
         workers: Threads that draw; has no influence on what is drawn. All processors by default.
         log: Called with messages about the progress.
 
@@ -223,4 +225,8 @@ _COCO_LAYOUTS = {
     },
 }
 
-_WRITERS = {**dict.fromkeys(_COCO_LAYOUTS, _write_coco), "ade20k": digits_ade.write}
+_WRITERS = {
+    **dict.fromkeys(_COCO_LAYOUTS, _write_coco),
+    "ade20k": digits_ade.write,
+    "imagenet": digits_imagenet.write,
+}

@@ -80,7 +80,8 @@ def draw_image(
 
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write an image (BGR, or a map of labels) as JPEG or PNG, as the suffix says."""
-    ok, encoded = cv2.imencode(path.suffix, image, _JPEG if path.suffix == ".jpg" else ())
+    jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+    ok, encoded = cv2.imencode(path.suffix, image, _JPEG if jpeg else ())
     if not ok:
         raise RuntimeError("OpenCV cannot encode images here; install opencv-python-headless")
     path.write_bytes(encoded.tobytes())

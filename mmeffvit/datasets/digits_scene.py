@@ -62,6 +62,7 @@ def draw_scene(
     width: int,
     max_digits: int,
     with_crowd: bool,
+    digit_sizes: tuple[float, float] = DIGIT_SIZES,
 ) -> tuple[np.ndarray, list[Instance]]:
     """Paint one image.
 
@@ -74,6 +75,8 @@ def draw_scene(
         width: Of the image, in pixels.
         max_digits: At most this many single digits are drawn; 0 leaves clutter alone.
         with_crowd: Whether a crowd of small digits is drawn, too.
+        digit_sizes: Sides of the smallest and largest digit, as fractions of the image's shorter
+            side.
 
     Returns:
         The image (H, W, 3), uint8, in BGR order, and the instances in it, those behind first.
@@ -89,7 +92,7 @@ def draw_scene(
     for _ in range(rng.integers(min(2, max_digits), max_digits + 1)):
         pick = int(rng.integers(len(scans)))
         # even in the logarithm: small digits are as frequent as they look
-        size = side * np.exp(rng.uniform(*np.log(DIGIT_SIZES)))
+        size = side * np.exp(rng.uniform(*np.log(digit_sizes)))
         alpha = _digit_alpha(rng, scans[pick], size)
         layer, mask = _place(rng, alpha, instances, height, width)
         if layer is None:

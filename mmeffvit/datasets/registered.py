@@ -3,7 +3,7 @@
 from importlib import import_module
 from importlib.util import find_spec
 
-_TOOLBOXES = {"mmdet": "coco", "mmseg": "ade"}
+_TOOLBOXES = {"mmdet": "coco", "mmseg": "ade", "mmpretrain": "imagenet"}
 
 for _toolbox, _module in _TOOLBOXES.items():
     if find_spec(_toolbox) is not None:
