@@ -1,0 +1,116 @@
+"""Chunks of rows in place of (N, 27, C) tensors; derived in the README beside `ops/points`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+#: numbers that the neighbours of one chunk of rows may have together: 4 MB stay in a core's cache
+_CHUNK_NUMBERS = 2**20
+
+
+def _with_zero_row(x: Tensor) -> Tensor:
+    return torch.cat((x, x.new_zeros(1, x.shape[1])))
+
+
+def _chunks(neighbours: Tensor, channels: int, x: Tensor):
+    rows = max(1, _CHUNK_NUMBERS // (27 * channels)) if x.device.type == "cpu" else 2**16
+    return zip(neighbours.split(rows), range(0, len(neighbours), rows))
+
+
+def _transposed(weight: Tensor) -> Tensor:
+    """The kernel of the gradient: offsets mirrored, channels exchanged."""
+    return weight.flip(1, 2, 3).transpose(0, 4)
+
+
+def _convolve(x: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
+    matrix = weight.flatten(1).t()  # (27 C_in, C_out)
+    padded = _with_zero_row(x)
+    out = x.new_empty(len(x), weight.shape[0])
+    for part, start in _chunks(neighbours, x.shape[1], x):
+        rows = padded.index_select(0, part.flatten()).view(len(part), -1)
+        torch.mm(rows, matrix, out=out[start : start + len(part)])
+    return out
+
+
+class _SubmanifoldConv(torch.autograd.Function):
+    """Keeps x and the weight for the backward pass, not the gathered neighbours."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight, neighbours)
+        return _convolve(x, weight, neighbours)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        x, weight, neighbours = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            # neighbours are mutual: the gradient is a convolution too, without a scatter
+            grad_x = _convolve(grad, _transposed(weight), neighbours)
+        if ctx.needs_input_grad[1]:
+            padded = _with_zero_row(x)
+            total = weight.new_zeros(weight.shape[0], weight[0].numel())
+            for part, start in _chunks(neighbours, x.shape[1], x):
+                rows = padded.index_select(0, part.flatten()).view(len(part), -1)
+                total.addmm_(grad[start : start + len(part)].t(), rows)
+            grad_weight = total.view_as(weight)
+        return grad_x, grad_weight, None
+
+
+def _convolve_depthwise(x: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
+    kernels = weight.flatten(1).t().contiguous()  # (27, C)
+    padded = _with_zero_row(x)
+    out = torch.zeros_like(x)
+    for part, start in _chunks(neighbours, x.shape[1], x):
+        sums = out[start : start + len(part)]
+        for column, kernel in zip(part.unbind(1), kernels):
+            sums.addcmul_(padded.index_select(0, column), kernel)
+    return out
+
+
+class _DepthwiseSubmanifoldConv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight, neighbours)
+        return _convolve_depthwise(x, weight, neighbours)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        x, weight, neighbours = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            grad_x = _convolve_depthwise(grad, weight.flip(1, 2, 3), neighbours)
+        if ctx.needs_input_grad[1]:
+            padded = _with_zero_row(x)
+            total = weight.new_zeros(27, x.shape[1])
+            for part, start in _chunks(neighbours, x.shape[1], x):
+                own = grad[start : start + len(part)]
+                for column, sums in zip(part.unbind(1), total):
+                    sums += (padded.index_select(0, column) * own).sum(0)
+            grad_weight = total.t().reshape(weight.shape)
+        return grad_x, grad_weight, None
+
+
+def submanifold_conv3d_fused(x: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
+    """See :func:`mmeffvit.ops.points.submanifold_conv3d`."""
+    return _SubmanifoldConv.apply(*_same_type(x, weight), neighbours)
+
+
+def depthwise_submanifold_conv3d_fused(x: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
+    """See :func:`mmeffvit.ops.points.depthwise_submanifold_conv3d`."""
+    return _DepthwiseSubmanifoldConv.apply(*_same_type(x, weight), neighbours)
+
+
+def _same_type(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Autocast does not reach into an autograd function: its type is applied here."""
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        return x.to(dtype), weight.to(dtype)
+    return x, weight.to(x.dtype)
