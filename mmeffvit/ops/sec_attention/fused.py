@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmeffvit.ops.precision import autocast_disabled
 from mmeffvit.ops.sec_attention.reference import cluster_sizes
+from mmeffvit.ops.sec_attention.traced import sec_attention_traced
 
 
 class _PermuteRows(torch.autograd.Function):
@@ -41,6 +42,9 @@ def sec_attention_fused(
     q: Tensor, k: Tensor, v: Tensor, num_clusters: int, *, scale: float | None = None
 ) -> Tensor:
     """See :func:`mmeffvit.ops.sec_attention`."""
+    if torch.compiler.is_compiling():
+        # lists of sizes and two calls would bind the graph to one number of tokens
+        return sec_attention_traced(q, k, v, num_clusters, scale=scale)
     batch, tokens, heads, head_dim = q.shape
     sizes = cluster_sizes(tokens, num_clusters)
     if len(sizes) == 1:

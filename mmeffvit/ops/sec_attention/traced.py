@@ -1,0 +1,50 @@
+"""Clustering attention as one masked call, whose graph holds for maps of any size."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmeffvit.ops.sec_attention.reference import token_order
+
+
+def sec_attention_traced(
+    q: Tensor, k: Tensor, v: Tensor, num_clusters: int, *, scale: float | None = None
+) -> Tensor:
+    """See :func:`mmeffvit.ops.sec_attention`, for `torch.compile` and `torch.export`.
+
+    All clusters are padded to the size of the largest, and the pads masked: no choice depends on
+    the number of tokens, which may be symbolic.
+    """
+    tokens, device = q.shape[1], q.device
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+    if num_clusters <= 1:
+        return F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
+
+    clusters = min(num_clusters, tokens)
+    # the first `larger` clusters have one token more than the others
+    size, larger = tokens // clusters, tokens % clusters
+    padded = (tokens + clusters - 1) // clusters
+    cluster = torch.arange(clusters, device=device)
+    first = cluster * size + cluster.clamp_max(larger)
+    slot = torch.arange(padded, device=device)
+    rank = (first[:, None] + slot).clamp_max(tokens - 1)  # (K, padded)
+    present = slot < size + (cluster < larger).long()[:, None]
+
+    order = token_order(k.transpose(1, 2))  # (B, h, L)
+    head_dim = q.shape[-1]
+    index = order[:, :, rank.flatten()][..., None].expand(-1, -1, -1, head_dim)
+    # (B, h, L, d) -> (B, h, K, padded, d) -> (B*h, K, padded, d)
+    q, k, v = (t.gather(2, index).unflatten(2, (clusters, padded)).flatten(0, 1) for t in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=present[None, :, None], scale=scale)
+
+    # where each rank stands among the padded clusters, then each token
+    rank = torch.arange(tokens, device=device)
+    in_larger = rank < larger * (size + 1)
+    after = rank - larger * (size + 1)
+    cluster = torch.where(in_larger, rank // (size + 1), larger + after // size)
+    place = torch.where(in_larger, rank % (size + 1), after % size) + cluster * padded
+    index = place[order.argsort(dim=-1)][..., None].expand(-1, -1, -1, head_dim)
+    out = out.flatten(1, 2).unflatten(0, order.shape[:2])
+    return out.gather(2, index).transpose(1, 2)
