@@ -94,13 +94,17 @@ class ManhattanDecay:
 
     def full(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """(h, L, L): ``rate * (|y - y'| + |x - x'|)`` between all tokens, in row-major order."""
+        if torch.compiler.is_compiling():
+            return self._build_full().to(dtype)
         if dtype not in self._full:
             with torch.inference_mode(False), torch.no_grad():
-                rows = self.along_height[:, :, None, :, None]
-                columns = self.along_width[:, None, :, None, :]
-                masks = (rows + columns).flatten(3, 4).flatten(1, 2)
-                self._full[dtype] = masks.to(dtype)
+                self._full[dtype] = self._build_full().to(dtype)
         return self._full[dtype]
+
+    def _build_full(self) -> Tensor:
+        rows = self.along_height[:, :, None, :, None]
+        columns = self.along_width[:, None, :, None, :]
+        return (rows + columns).flatten(3, 4).flatten(1, 2)
 
     @functools.cached_property
     def _positions(self) -> tuple[Tensor, Tensor]:

@@ -117,8 +117,8 @@ def _gradients(
 
 def _full(q: Tensor, k: Tensor, v: Tensor, decay: ManhattanDecay, scale: float) -> Tensor:
     tokens, heads = q.shape[1:3]
-    # a trace gets one call, whatever the size
-    if heads * tokens * tokens <= LARGEST_MASK or torch.compiler.is_compiling():
+    # a trace gets one call, whatever the size; asked first, so that it depends on no size
+    if torch.compiler.is_compiling() or heads * tokens * tokens <= LARGEST_MASK:
         mask = decay.full(q.dtype)[None]
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
