@@ -18,6 +18,10 @@ class CheckpointError(RuntimeError):
     """A checkpoint cannot be read, or is not what was asked for; the message says what to do."""
 
 
+class MissingCheckpointError(CheckpointError, FileNotFoundError):
+    """There is no such file."""
+
+
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     """Read a .safetensors file, or a PyTorch file with ``weights_only``, onto the CPU.
 
@@ -25,12 +29,12 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
         path: A file on disk.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        MissingCheckpointError: There is no such file.
         CheckpointError: It is truncated, not a checkpoint, or holds objects other than data.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingCheckpointError(
             f"there is no checkpoint at '{path}'; files are not downloaded here"
         )
     if path.suffix == ".safetensors":

@@ -14,6 +14,10 @@ _DATA_KEYS = tuple(
 )
 
 
+# what tools/export_digits.py writes for the configs of a toolbox
+_LAYOUTS = {"mmdet": ("coco", "COCO"), "mmpretrain": ("imagenet", "ImageNet")}
+
+
 def iter_datasets(dataset: Any) -> Iterator[Mapping]:
     """The innermost dataset configs, whatever wrappers (RepeatDataset, ConcatDataset) hold them."""
     if isinstance(dataset, Mapping):
@@ -106,7 +110,8 @@ def find_missing_data(cfg: Config, splits: Sequence[str]) -> list[tuple[str, str
 
 def _makes_itself(dataset: Mapping) -> bool:
     return (
-        dataset.get("type") == "mmeffvit.DigitsDataset" and dataset.get("make", True) is not False
+        str(dataset.get("type")).startswith("mmeffvit.Digits")
+        and dataset.get("make", True) is not False
     )
 
 
@@ -118,6 +123,8 @@ def _needs(dataset: Mapping) -> Iterator[tuple[str, str]]:
     if dataset.get("ann_file") and isinstance(dataset["ann_file"], str):
         yield "annotation file", os.path.join(root, dataset["ann_file"])
     prefix = dataset.get("data_prefix") or {}
+    if str(dataset.get("type")).rpartition(".")[2] == "ImageNet":
+        prefix = prefix or dataset.get("split") or {}
     for folder in prefix.values() if isinstance(prefix, Mapping) else [prefix]:
         if isinstance(folder, str) and os.path.join(root, folder):
             yield "image folder", os.path.join(root, folder)
@@ -135,9 +142,10 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
     kind, path = missing[0]
     more = len(missing) - 1
     others = f", as {'is' if more == 1 else 'are'} {more} more of this config" if more else ""
+    layout, name = _LAYOUTS.get(cfg.get("default_scope"), _LAYOUTS["mmdet"])
     raise LaunchError(
         f"The {kind} {path} is missing (looked for at {Path(path).resolve()}){others}: say "
         "--data-root DIR if the data lies elsewhere, or train without it by `make demo`, or on "
-        "digits in COCO's layout by `python tools/export_digits.py --layout coco --out "
-        "data/digits_coco` and then --cfg-options data_root=data/digits_coco."
+        f"digits in {name}'s layout by `python tools/export_digits.py --layout {layout} --out "
+        f"data/digits_{layout}` and then --cfg-options data_root=data/digits_{layout}."
     )

@@ -10,6 +10,12 @@ from torch import nn
 from mmeffvit.checkpoint import CheckpointError, read_checkpoint
 from mmeffvit.engine.errors import LaunchError
 
+# hook -> its option for the folder, and what makes it draw every image
+_DRAWING = {
+    "DetVisualizationHook": ("test_out_dir", {"draw": True}),
+    "VisualizationHook": ("out_dir", {"enable": True, "interval": 1}),
+}
+
 
 def check_weights(model: nn.Module, path: str) -> int:
     """Load a checkpoint and make sure that every parameter of the model was in it.
@@ -57,16 +63,18 @@ def check_weights(model: nn.Module, path: str) -> int:
 
 
 def draw_predictions(cfg: Config, show_dir: str) -> None:
-    """Write a picture per test image into a folder, by mmdet's DetVisualizationHook."""
+    """Write a picture per test image into a folder, by the toolbox's own hook."""
     hook = (cfg.get("default_hooks") or {}).get("visualization") or {}
-    if hook.get("type") not in ("DetVisualizationHook", "mmdet.DetVisualizationHook"):
+    kind = str(hook.get("type")).rpartition(".")[2]
+    if kind not in _DRAWING:
         raise LaunchError(
-            "--show-dir draws with mmdet's hook, so the config needs "
-            "default_hooks=dict(visualization=dict(type='DetVisualizationHook')); "
-            f"found {hook.get('type')!r}."
+            "--show-dir draws with the toolbox's hook, so the config needs default_hooks=dict("
+            f"visualization=dict(type=...)) with one of {', '.join(_DRAWING)}; found "
+            f"{hook.get('type')!r}."
         )
-    # The hook joins a relative path to itself once more at every iteration.
-    hook.update(draw=True, test_out_dir=os.path.abspath(show_dir))
+    folder, options = _DRAWING[kind]
+    # mmdet's joins a relative path to itself once more at every iteration
+    hook.update(options, **{folder: os.path.abspath(show_dir)})
 
 
 def dump_predictions(cfg: Config, path: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -147,8 +148,26 @@ def set_seed(cfg: Config) -> Notes:
     return [(logging.INFO, "randomness.seed=0, as the config sets none")]
 
 
+def add_toolbox_defaults(cfg: Config) -> None:
+    """Fill in what mmpretrain's configs leave to mmpretrain's own launchers.
+
+    That is the model's data preprocessor, which stands beside the model, and dataloaders that stack
+    samples to tensors. What a config says itself counts. Configs of other toolboxes are whole.
+    """
+    if cfg.get("default_scope") != "mmpretrain":
+        return
+    cfg.model.setdefault("data_preprocessor", cfg.get("data_preprocessor"))
+    for split in ("train", "val", "test"):
+        loader = cfg.get(f"{split}_dataloader")
+        if loader is not None:
+            loader.setdefault("collate_fn", {"type": "default_collate"})
+            loader.setdefault("pin_memory", get_device() != "cpu")
+            loader.setdefault("persistent_workers", loader.get("num_workers", 0) > 0)
+
+
 def build_runner(cfg: Config, notes: Notes = ()) -> Runner:
     """``Runner.from_cfg``, or what ``runner_type`` names; `notes` begin its log."""
+    add_toolbox_defaults(cfg)
     init_process_group(cfg)
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
     for level, message in notes:

@@ -210,9 +210,9 @@ def _exempt_parameters(model: nn.Module) -> Iterator[int]:
 
 
 def _describe(group: dict[str, Any]) -> str:
-    where = "outside of the backbone" if group["layer"] is None else f"layer {group['layer']}"
+    layer = "" if group["layer"] is None else f"layer {group['layer']}: "
     decay = f", weight decay {group['weight_decay']:.3g}" if "weight_decay" in group else ""
     return (
-        f"{where}: lr {group['lr']:.3g}{decay} for {len(group['params'])} parameters from "
+        f"{layer}lr {group['lr']:.3g}{decay} for {len(group['params'])} parameters from "
         f"{group['param_names'][0]} to {group['param_names'][-1]}"
     )

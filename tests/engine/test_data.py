@@ -120,6 +120,16 @@ def test_string_prefix_of_mmpretrain():
     assert find_missing_data(cfg, ["train"]) == [("image folder", "nowhere/train")]
 
 
+def test_split_of_mmpretrain():
+    dataset = {"type": "ImageNet", "data_root": "nowhere", "split": "val"}
+    cfg = Config({"default_scope": "mmpretrain", "val_dataloader": {"dataset": dataset}})
+    with pytest.raises(LaunchError) as error:
+        check_data(cfg, ["train", "val"])
+    assert "The image folder nowhere/val is missing" in str(error.value)
+    assert "digits in ImageNet's layout" in str(error.value)
+    assert "tools/export_digits.py --layout imagenet --out data/digits_imagenet" in str(error.value)
+
+
 @pytest.mark.parametrize("new", ["/abs/new", "data/coco/sub", "data/coco2"])
 @pytest.mark.parametrize("by_option", [True, False])
 def test_data_root_moves_everything(new, by_option):

@@ -74,6 +74,14 @@ def test_show_dir_is_where_it_says():
         draw_predictions(Config({}), "pictures")
 
 
+def test_show_dir_of_mmpretrain():
+    cfg = Config({"default_hooks": {"visualization": {"type": "VisualizationHook"}}})
+    draw_predictions(cfg, "pictures")
+    hook = cfg.default_hooks.visualization
+    assert (hook.enable, hook.interval) == (True, 1)
+    assert hook.out_dir == os.path.abspath("pictures")
+
+
 def test_predictions_are_written_beside_evaluating():
     cfg = Config({"default_scope": "mmdet", "test_evaluator": {"type": "CocoMetric"}})
     dump_predictions(cfg, "out.pkl")

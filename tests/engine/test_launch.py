@@ -127,3 +127,24 @@ def test_only_the_first_process_speaks(capsys, monkeypatch):
     with pytest.raises(SystemExit):
         launch.exit_with_sentence(main)
     assert capsys.readouterr().err == ""
+
+
+def test_what_mmpretrain_leaves_to_its_launchers():
+    preprocessor = {"type": "ClsDataPreprocessor", "mean": [0.0]}
+    cfg = {
+        "default_scope": "mmpretrain",
+        "model": {"type": "ImageClassifier"},
+        "data_preprocessor": preprocessor,
+        "train_dataloader": {"num_workers": 2},
+        "val_dataloader": {"num_workers": 0, "collate_fn": {"type": "mine"}},
+    }
+    filled = Config(cfg)
+    launch.add_toolbox_defaults(filled)
+    assert filled.model.data_preprocessor == preprocessor
+    assert filled.train_dataloader.collate_fn == {"type": "default_collate"}
+    assert filled.train_dataloader.persistent_workers is True
+    assert filled.val_dataloader.collate_fn == {"type": "mine"}
+    assert filled.val_dataloader.persistent_workers is False
+    other = Config({**cfg, "default_scope": "mmdet"})
+    launch.add_toolbox_defaults(other)
+    assert other.to_dict() == {**cfg, "default_scope": "mmdet"}
