@@ -28,56 +28,68 @@ def _heads_first(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def _tokens_first(x: Tensor, like: Tensor) -> Tensor:
-    """(B*h, L, d) -> (B, L, h, d), in the type of another tensor."""
-    return x.unflatten(0, (like.shape[0], like.shape[2])).transpose(1, 2).to(like.dtype)
+def _tokens_first(x: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """(B*h, L, d) -> (B, L, h, d)."""
+    return x.unflatten(0, (shape[0], shape[2])).transpose(1, 2).to(dtype)
 
 
 def _positive(x: Tensor) -> Tensor:
     """ELU(x) + 1 as exp(x) below zero: no digits are lost where it is small."""
-    return x.clamp(max=0).exp() + x.clamp(min=0)
+    # in place: a map's worth of fresh memory costs more than the arithmetic
+    return x.clamp(max=0).exp_().add_(x.clamp(min=0))
 
 
-def _forward(q: Tensor, k: Tensor, v: Tensor, table: Tensor, eps: float) -> tuple[Tensor, _Summary]:
-    with autocast_disabled(q.device.type):
-        query, key, value = _positive(_heads_first(q)), _positive(_heads_first(k)), _heads_first(v)
-        mean_query = query.mean(dim=1).unsqueeze(-1)
-        weights = (key @ mean_query * q.shape[-1] ** -0.5).softmax(dim=1)
-        mean_key = key.transpose(1, 2) @ weights
-        state = apply_rotary(key, table).transpose(1, 2) @ (value * weights)
-        out = apply_rotary(query, table) @ state / (query @ mean_key + eps)
-        return _tokens_first(out, v), _Summary(mean_query, weights, state, mean_key)
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, table: Tensor, eps: float
+) -> tuple[Tensor, _Summary]:
+    """Linear attention of positive queries and keys, (B*h, L, d) each."""
+    mean_query = query.mean(dim=1).unsqueeze(-1)
+    weights = (key @ mean_query * query.shape[-1] ** -0.5).softmax(dim=1)
+    mean_key = key.transpose(1, 2) @ weights
+    state = apply_rotary(key, table).transpose(1, 2) @ (value * weights)
+    out = apply_rotary(query, table) @ state / (query @ mean_key + eps)
+    return out, _Summary(mean_query, weights, state, mean_key)
 
 
 class _RankAugmentedLinearAttention(torch.autograd.Function):
-    """Keeps its inputs and L + d^2 numbers per head; positive and rotated ones are made again."""
+    """Keeps positive queries and keys, values, and L + d^2 numbers per head."""
 
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, table: Tensor, eps: float) -> Tensor:
-        out, summary = _forward(q, k, v, table, eps)
-        ctx.save_for_backward(q, k, v, table, *summary)
+        with autocast_disabled(q.device.type):
+            query, key = _positive(_heads_first(q)), _positive(_heads_first(k))
+            out, summary = _attend(query, key, _heads_first(v), table, eps)
+        ctx.save_for_backward(query, key, v, table, *summary)
         ctx.eps = eps
-        return out
+        ctx.dtypes = [t.dtype for t in (q, k, v)]
+        return _tokens_first(out, v.shape, v.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        q, k, v, table, *summary = ctx.saved_tensors
+        query, key, v, table, *summary = ctx.saved_tensors
         with autocast_disabled(grad.device.type):
-            grads = _backward(grad, q, k, v, table, _Summary(*summary), ctx.eps)
-        return *(_tokens_first(g, x) for g, x in zip(grads, (q, k, v))), None, None
+            value, out_grad = _heads_first(v), _heads_first(grad)
+            grads = _backward(out_grad, query, key, value, table, _Summary(*summary), ctx.eps)
+        tokens = (_tokens_first(g, v.shape, dtype) for g, dtype in zip(grads, ctx.dtypes))
+        return *tokens, None, None
 
 
 def _backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, table: Tensor, summary: _Summary, eps: float
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    table: Tensor,
+    summary: _Summary,
+    eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients with regard to q, k and v, (B*h, L, d) in full precision."""
     mean_query, weights, state, mean_key = summary
     back = torch.view_as_real(torch.view_as_complex(table).conj_physical())
 
-    query = _positive(_heads_first(q))
     normaliser = query @ mean_key + eps
-    d_numerator = _heads_first(grad) / normaliser
+    d_numerator = grad / normaliser
     d_state = apply_rotary(query, table).transpose(1, 2) @ d_numerator
     d_query = apply_rotary(d_numerator @ state.transpose(1, 2), back)
     # <d_numerator, numerator> without the numerator
@@ -85,18 +97,17 @@ def _backward(
     d_mean_key = query.transpose(1, 2) @ d_normaliser
     d_query.addcmul_(d_normaliser, mean_key.transpose(1, 2))
 
-    key, value = _positive(_heads_first(k)), _heads_first(v)
     d_value = (apply_rotary(key, table) @ d_state).mul_(weights)
     d_weighted_key = apply_rotary(value @ d_state.transpose(1, 2), back)
     d_weighted_key += d_mean_key.transpose(1, 2)
     d_weights = (key * d_weighted_key).sum(-1, keepdim=True)
     d_scores = (d_weights - (d_weights * weights).sum(1, keepdim=True)) * weights
-    d_scores *= q.shape[-1] ** -0.5
+    d_scores *= query.shape[-1] ** -0.5
     d_key = d_weighted_key.mul_(weights).addcmul_(d_scores, mean_query.transpose(1, 2))
-    d_query += (key.transpose(1, 2) @ d_scores).transpose(1, 2) / q.shape[1]
+    d_query += (key.transpose(1, 2) @ d_scores).transpose(1, 2) / query.shape[1]
 
     # the derivative of _positive is exp(x) below zero and 1 above
-    return d_query.mul_(query.clamp_(max=1)), d_key.mul_(key.clamp_(max=1)), d_value
+    return d_query.mul_(query.clamp(max=1)), d_key.mul_(key.clamp(max=1)), d_value
 
 
 def rank_augmented_linear_attention_fused(
@@ -105,7 +116,10 @@ def rank_augmented_linear_attention_fused(
     """See :func:`mmeffvit.ops.rank_augmented_linear_attention`."""
     if torch.compiler.is_compiling():
         # the compiler chooses what to keep and what to compute again
-        return _forward(q, k, v, table, eps)[0]
+        with autocast_disabled(q.device.type):
+            query, key = (F.elu(_heads_first(t)) + 1 for t in (q, k))
+            out, _ = _attend(query, key, _heads_first(v), table, eps)
+        return _tokens_first(out, v.shape, v.dtype)
     return _RankAugmentedLinearAttention.apply(q, k, v, table, eps)
 
 
