@@ -1,3 +1,3 @@
 _base_ = "./cascade-mask-rcnn_secvit-t_fpn_ms-3x_coco.py"
 
-model = dict(backbone=dict(arch="small", drop_path_rate=0.15))
+model = dict(backbone=dict(arch="small"))

@@ -1,7 +1,7 @@
 _base_ = "./mask-rcnn_secvit-t_fpn_ms-3x_coco.py"
 
 model = dict(
-    backbone=dict(arch="large", drop_path_rate=0.5),
+    backbone=dict(arch="large"),
     neck=dict(in_channels=[112, 224, 448, 640]),
 )
 

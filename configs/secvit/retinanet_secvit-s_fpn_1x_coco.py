@@ -1,3 +1,3 @@
 _base_ = "./retinanet_secvit-t_fpn_1x_coco.py"
 
-model = dict(backbone=dict(arch="small", drop_path_rate=0.15))
+model = dict(backbone=dict(arch="small"))

@@ -1,0 +1,6 @@
+_base_ = "./cascade-mask-rcnn_ravlt-t_fpn_ms-3x_coco.py"
+
+model = dict(
+    backbone=dict(arch="base"),
+    neck=dict(in_channels=[96, 192, 384, 512]),
+)

@@ -1,0 +1,6 @@
+_base_ = "./retinanet_ravlt-t_fpn_1x_coco.py"
+
+model = dict(
+    backbone=dict(arch="large"),
+    neck=dict(in_channels=[192, 448, 640]),
+)

@@ -1,0 +1,10 @@
+# RetinaNet, FPN, RMT-T, 12 epochs of COCO.
+# The recipe is the authors' (README.md).
+_base_ = "../_base_/detectors/retinanet_fpn_1x_coco.py"
+
+model = dict(
+    backbone=dict(_delete_=True, type="mmeffvit.RMT", arch="tiny", out_indices=(1, 2, 3)),
+    neck=dict(in_channels=[128, 256, 512]),
+)
+
+optim_wrapper = dict(optimizer=dict(lr=0.0004))

@@ -1,0 +1,6 @@
+_base_ = "./cascade-mask-rcnn_ssvit-t_fpn_ms-3x_coco.py"
+
+model = dict(
+    backbone=dict(arch="large"),
+    neck=dict(in_channels=[112, 224, 448, 640]),
+)

@@ -1,0 +1,6 @@
+_base_ = "./retinanet_ssvit-t_fpn_1x_coco.py"
+
+model = dict(
+    backbone=dict(arch="large"),
+    neck=dict(in_channels=[224, 448, 640]),
+)
