@@ -1,16 +1,12 @@
 """Layer norm over the channels of a map."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mmeffvit.ops import layer_norm_2d
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """LayerNorm over the channel axis of a (B, C, H, W) map, per pixel.
-
-    On a channels_last map both permutations are views and nothing is copied.
-    """
+    """LayerNorm over the channel axis of a (B, C, H, W) map, per pixel."""
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 2, 3, 1)
-        x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
-        return x.permute(0, 3, 1, 2)
+        return layer_norm_2d(x, self.weight, self.bias, self.eps)

@@ -7,6 +7,7 @@ dimension, K clusters.
 from mmeffvit.ops.depthwise_conv import depthwise_conv2d
 from mmeffvit.ops.dispatch import UnavailableImplementationError, explain, implementations, select
 from mmeffvit.ops.manhattan_attention import ManhattanDecay, decay_rates, manhattan_attention
+from mmeffvit.ops.maps import layer_norm_2d, map_layout
 from mmeffvit.ops.neighbourhood_attention import (
     neighbour_positions,
     neighbour_tokens,
@@ -31,7 +32,9 @@ __all__ = [
     "depthwise_conv2d",
     "explain",
     "implementations",
+    "layer_norm_2d",
     "manhattan_attention",
+    "map_layout",
     "neighbour_positions",
     "neighbour_tokens",
     "neighbourhood_attention",

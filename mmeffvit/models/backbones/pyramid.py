@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from mmeffvit.layers import (
@@ -25,6 +24,7 @@ from mmeffvit.layers import (
     MapContext,
 )
 from mmeffvit.models.backbones.base import BaseBackbone
+from mmeffvit.ops import map_layout
 from mmeffvit.registry import MODELS
 
 
@@ -217,7 +217,7 @@ class PyramidViT(BaseBackbone):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         self._check_input(x)
-        x = self.stem(x.contiguous(memory_format=torch.channels_last))
+        x = self.stem(map_layout(x))
         outs = []
         for i, stage in enumerate(self.stages):
             x = stage.downsample(x)
