@@ -75,7 +75,12 @@ class Case:
 
 
 CASES = [Case(*parts) for parts in itertools.product(CHANNELS, SIZES, KINDS)]
-OTHERS = ("configs/mask_rcnn_secvit.py", "configs/demo/mask_rcnn_secvit_demo.py")
+OTHERS = (
+    "configs/mask_rcnn_secvit.py",
+    "configs/demo/mask_rcnn_secvit_demo.py",
+    "configs/demo/mask_rcnn_hybrid_demo.py",
+    "configs/hybrid/mask-rcnn_hybrid-t_fpn_1x_coco.py",
+)
 
 
 @pytest.fixture(autouse=True)
