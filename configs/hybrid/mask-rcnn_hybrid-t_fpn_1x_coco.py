@@ -1,5 +1,5 @@
-# Mask R-CNN, FPN, a pyramid of SecViT-T's size with another token mixer in every stage, 12 epochs of
-# COCO. No paper has this network; the recipe is RAVLT's (README.md).
+# Mask R-CNN, FPN, a pyramid of SecViT-T's size with another token mixer in every stage, 12 epochs
+# of COCO. No paper has this network; the recipe is RAVLT's (README.md).
 _base_ = "../_base_/detectors/mask-rcnn_fpn_1x_coco.py"
 
 model = dict(
