@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from mmengine.model import BaseModule
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor
 
-from mmeffvit.models.official import KeyRule
+from mmeffvit.models.network import Network
 
 
-class BaseBackbone(BaseModule):
+class BaseBackbone(Network):
     """A backbone maps (B, 3, H, W) to a tuple of (B, C_i, ceil(H/s_i), ceil(W/s_i)) maps.
 
     A sub-class sets `family`, `arch_zoo` and `arch_keys`, builds its modules in ``__init__`` after
@@ -47,16 +42,6 @@ class BaseBackbone(BaseModule):
         out_strides: Strides of each output, following `out_indices`.
     """
 
-    #: name of the family in `mmeffvit.list_backbones`, such as 'secvit'
-    family: ClassVar[str] = ""
-    #: variant name -> arch dict
-    arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {}
-    #: variant name -> the paper's stochastic-depth rate
-    drop_path_rates: ClassVar[dict[str, float]] = {}
-    #: keys that an arch dict must have
-    arch_keys: ClassVar[tuple[str, ...]] = ()
-    #: keys of the authors' checkpoints and ours; empty where none were published
-    official_rules: ClassVar[tuple[KeyRule, ...]] = ()
     #: strides of all stages
     stage_strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
     #: smallest side of an image, in pixels
@@ -74,17 +59,9 @@ class BaseBackbone(BaseModule):
         in_channels: int = 3,
         init_cfg: dict | list | None = None,
     ):
-        super().__init__(_own_pretrained(init_cfg))
-        self.arch_name = arch if isinstance(arch, str) else None
-        self.arch = self._resolve_arch(arch)
-        self.in_channels = in_channels
+        super().__init__(arch, in_channels, drop_path_rate, norm_eval, with_cp, init_cfg)
         self.out_indices = self._check_out_indices(out_indices)
         self.out_norm = out_norm
-        if drop_path_rate is None:
-            drop_path_rate = self.drop_path_rates.get(self.arch_name, 0.0)
-        if not 0 <= drop_path_rate < 1:
-            raise ValueError(f"drop_path_rate must be in [0, 1), got {drop_path_rate}")
-        self.drop_path_rate = drop_path_rate
         if not -1 <= frozen_stages <= self.num_built_stages:
             raise ValueError(
                 f"frozen_stages={frozen_stages} is not possible with out_indices="
@@ -92,36 +69,8 @@ class BaseBackbone(BaseModule):
                 f"{self.num_built_stages} the stem and so many stages"
             )
         self.frozen_stages = frozen_stages
-        self.norm_eval = norm_eval
-        self.with_cp = with_cp
 
     # -- arguments ---------------------------------------------------------------------------------
-
-    @classmethod
-    def _resolve_arch(cls, arch: str | Mapping[str, Any]) -> dict[str, Any]:
-        if isinstance(arch, str):
-            if arch not in cls.arch_zoo:
-                close = difflib.get_close_matches(arch, cls.arch_zoo, n=1)
-                hint = f"; did you mean '{close[0]}'?" if close else ""
-                raise ValueError(
-                    f"{cls.__name__} has no variant '{arch}'; it has {', '.join(cls.arch_zoo)}, or "
-                    f"takes a dict with the keys {', '.join(cls.arch_keys)}{hint}"
-                )
-            return copy.deepcopy(cls.arch_zoo[arch])
-        if not isinstance(arch, Mapping):
-            raise TypeError(
-                f"arch must be a name or a dict, got {type(arch).__name__}; names of "
-                f"{cls.__name__}: {', '.join(cls.arch_zoo)}"
-            )
-        missing = [key for key in cls.arch_keys if key not in arch]
-        unknown = [key for key in arch if key not in cls.arch_keys]
-        if missing or unknown:
-            raise ValueError(
-                f"the arch dict of {cls.__name__} needs exactly the keys "
-                f"{', '.join(cls.arch_keys)}; missing: {', '.join(missing) or 'none'}; "
-                f"unknown: {', '.join(unknown) or 'none'}"
-            )
-        return copy.deepcopy(dict(arch))
 
     @property
     def num_stages(self) -> int:
@@ -190,39 +139,3 @@ class BaseBackbone(BaseModule):
             The layer, from 0, and the number of layers.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how deep its layers are")
-
-    # -- freezing and checkpointing ----------------------------------------------------------------
-
-    def frozen_modules(self) -> list[nn.Module]:
-        """Modules that `frozen_stages` freezes; a sub-class lists them."""
-        raise NotImplementedError
-
-    def _finish(self) -> None:
-        for module in self.frozen_modules():
-            module.requires_grad_(False)
-
-    def train(self, mode: bool = True):
-        super().train(mode)
-        if mode:
-            for module in self.frozen_modules():
-                module.eval()
-            if self.norm_eval:
-                for module in self.modules():
-                    if isinstance(module, _BatchNorm):
-                        module.eval()
-        return self
-
-    def run_block(self, block: nn.Module, *args):
-        """Call a block, recomputing it in the backward pass if `with_cp`."""
-        if self.with_cp and self.training:
-            return checkpoint(block, *args, use_reentrant=False)
-        return block(*args)
-
-
-def _own_pretrained(init_cfg: dict | list | None) -> dict | list | None:
-    """Replace mmengine's ``Pretrained`` by ours, which is strict and reads safetensors."""
-    if isinstance(init_cfg, list | tuple):
-        return [_own_pretrained(cfg) for cfg in init_cfg]
-    if isinstance(init_cfg, dict) and init_cfg.get("type") == "Pretrained":
-        return {**init_cfg, "type": "mmeffvit.Pretrained"}
-    return init_cfg
