@@ -6,7 +6,7 @@ Importing this package needs torch only and has no side effect; the networks are
 
 from mmeffvit.version import __version__
 
-__all__ = ["__version__", "create_backbone", "list_backbones"]
+__all__ = ["__version__", "create_backbone", "list_backbones", "swap_backbone"]
 
 
 def list_backbones(pattern="*"):
@@ -21,3 +21,10 @@ def create_backbone(name, **kwargs):
     from mmeffvit.models import zoo
 
     return zoo.create_backbone(name, **kwargs)
+
+
+def swap_backbone(cfg, backbone, **kwargs):
+    """Put a backbone into a config of mmdet or mmseg; see `mmeffvit.swap.swap_backbone`."""
+    from mmeffvit import swap
+
+    return swap.swap_backbone(cfg, backbone, **kwargs)

@@ -3,6 +3,7 @@
 from mmeffvit.models.backbones import RAVLT, RMT, BaseBackbone, PyramidViT, SecViT, SSViT
 from mmeffvit.models.classifier import PyramidClassifier
 from mmeffvit.models.heads import ConvClsHead
+from mmeffvit.models.necks import ResizeToStrides
 
 __all__ = [
     "RAVLT",
@@ -11,6 +12,7 @@ __all__ = [
     "ConvClsHead",
     "PyramidClassifier",
     "PyramidViT",
+    "ResizeToStrides",
     "SSViT",
     "SecViT",
 ]

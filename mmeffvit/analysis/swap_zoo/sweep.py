@@ -1,0 +1,143 @@
+"""All methods, each in a process of its own, with results that survive an interruption."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from mmeffvit.analysis.swap_zoo.methods import Method
+from mmeffvit.analysis.swap_zoo.trial import try_method
+from mmeffvit.swap import SwapError
+
+FIELDS = (
+    "toolbox",
+    "method",
+    "config",
+    "backbone",
+    "pyramid",
+    "result",
+    "reason",
+    "loss",
+    "without_gradient",
+    "seconds",
+)
+
+
+def run_method(method: Method, timeout: float = 300) -> dict[str, Any]:
+    """Try a method in a process; if it fails, also its upstream config, to tell who is to blame.
+
+    Returns:
+        A row of the table: ``result`` is 'yes', 'no' or 'refused', ``reason`` says why.
+    """
+    row: dict[str, Any] = {
+        "toolbox": method.toolbox,
+        "method": method.name,
+        "config": method.config,
+        "backbone": method.backbone,
+        "pyramid": method.pyramid,
+    }
+    if not method.config:
+        return {**row, "result": "refused", "reason": "no config of the folder has a backbone"}
+    outcome = _in_process(try_method, method, True, timeout)
+    if "error" not in outcome:
+        return {**row, "result": "yes", "reason": "", **outcome}
+    if outcome["refused"]:
+        return {**row, "result": "refused", "reason": outcome["error"]}
+    reason = outcome["error"]
+    original = _in_process(try_method, method, False, timeout)
+    if original.get("error") == reason:
+        reason = f"as upstream, with its own backbone: {reason}"
+    elif "error" in original:
+        reason = f"{reason}; upstream, with its own backbone: {original['error']}"
+    return {**row, "result": "no", "reason": reason, "traceback": outcome["traceback"]}
+
+
+def _in_process(function: Callable, method: Method, swap: bool, timeout: float) -> dict[str, Any]:
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_call, args=(function, method, swap, sender), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(timeout):
+            return _failure(f"no result within {timeout:.0f} s")
+        return receiver.recv()
+    except EOFError:
+        process.join()
+        return _failure(f"the process ended with status {process.exitcode}")
+    finally:
+        process.kill()
+        process.join()
+
+
+def _call(function: Callable, method: Method, swap: bool, sender: Connection) -> None:
+    os.environ["TQDM_DISABLE"] = "1"
+    try:
+        result = function(method, swap=swap)
+    except BaseException as error:  # SystemExit of a config is a result, too
+        result = _failure(_sentence(error), isinstance(error, SwapError))
+        result["traceback"] = traceback.format_exc()[-3000:]
+    sender.send(result)
+
+
+def _failure(error: str, refused: bool = False) -> dict[str, Any]:
+    return {"error": error, "refused": refused, "traceback": ""}
+
+
+def _sentence(error: BaseException) -> str:
+    """Type and first line, without addresses and paths, which differ from run to run."""
+    text = str(error).strip()
+    line = text.splitlines()[0] if text else ""
+    return line if isinstance(error, SwapError) else f"{type(error).__name__}: {line}"[:300]
+
+
+def sweep(
+    methods: Iterable[Method], path: Path, timeout: float = 300, redo: Iterable[str] = ()
+) -> Iterable[tuple[dict[str, Any], float]]:
+    """Run the methods that the file has no row for, adding each row when it is known.
+
+    Args:
+        methods: Which.
+        path: A CSV file; made if it is not there.
+        timeout: For each run, in seconds.
+        redo: Results to try again, such as 'no'.
+
+    Yields:
+        Row and seconds it took.
+    """
+    rows = {(row["toolbox"], row["method"]): row for row in read_rows(path)}
+    for method in methods:
+        known = rows.get((method.toolbox, method.name))
+        if known and known["result"] not in redo and known["config"] == method.config:
+            continue
+        start = time.perf_counter()
+        row = run_method(method, timeout)
+        rows[method.toolbox, method.name] = row
+        write_rows(path, rows.values())
+        yield row, time.perf_counter() - start
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table; none if there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write a table, sorted; the file is whole or as before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, FIELDS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(rows, key=lambda row: (row["toolbox"], row["method"])))
+    os.replace(temporary, path)

@@ -1,0 +1,122 @@
+"""One method: swap, build, one training loss with its gradients, one prediction."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, DefaultScope
+
+from mmeffvit.analysis.swap_zoo.batches import Batches
+from mmeffvit.analysis.swap_zoo.methods import Method
+from mmeffvit.engine.launch import load_config
+from mmeffvit.swap import swap_backbone
+from mmeffvit.swap.changes import plain
+from mmeffvit.swap.locate import find_owner
+
+#: a network of one block per stage, with the widths of the tiny variants
+TINY = {
+    "embed_dims": (64, 128, 256, 512),
+    "depths": (1, 1, 1, 1),
+    "num_heads": (1, 2, 4, 8),
+    "mlp_ratios": (1, 1, 1, 1),
+    "attention": ("l", "l", "v", "v"),
+    "layer_scale": (1, 1, 1, 1),
+}
+_TRACKERS = ("SORT", "DeepSORT", "ByteTrack", "OCSORT", "StrongSORT")
+
+
+def try_method(method: Method, backbone: str = "ravlt", swap: bool = True) -> dict[str, Any]:
+    """Run a method's config for one step.
+
+    Args:
+        method: The method.
+        backbone: Name for `swap_backbone`.
+        swap: False runs the upstream config as it is.
+
+    Returns:
+        ``loss``, ``predicted`` (the type of a prediction), ``without_gradient`` (how many
+        parameters of the backbone the loss does not reach) and ``seconds``.
+
+    Raises:
+        Exception: Whatever goes wrong.
+    """
+    start = time.perf_counter()
+    torch.manual_seed(0)
+    cfg = load_config(method.upstream_name)
+    if swap:
+        cfg = reload(swap_backbone(cfg, backbone, arch=TINY))
+    owner = find_owner(cfg)
+    cfg.model = Config(_without_files(plain(cfg.model)))._cfg_dict
+    scope = cfg.get("default_scope") or method.toolbox
+    with DefaultScope.overwrite_default_scope(scope):
+        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        model.init_weights()
+        batches = Batches(cfg)
+        loss, log = _loss(model, batches)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is not finite: {log}")
+        loss.backward()
+        network = model
+        for key in (*owner[1:], "backbone"):
+            network = _child(network, key)
+        without = [n for n, p in network.named_parameters() if p.requires_grad and p.grad is None]
+        prediction = _predict(model, batches)
+    return {
+        "loss": round(loss.item(), 4),
+        "predicted": type(prediction).__name__,
+        "without_gradient": len(without),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+
+
+def reload(cfg: Config) -> Config:
+    """Through a file in an empty folder, as proof that the config stands alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "config.py")
+        cfg.dump(str(path))
+        return Config.fromfile(str(path))
+
+
+def _child(module: Any, key: str | int) -> Any:
+    if isinstance(key, int):
+        return module[key]
+    if key == "detector" and hasattr(module, "student"):  # semi-supervised: two of one config
+        return module.student
+    return getattr(module, key)
+
+
+def _without_files(value: Any) -> Any:
+    """A model's config without weights on disk or on the net."""
+    if isinstance(value, Mapping):
+        if value.get("type") == "Pretrained":
+            return None
+        drop = ("pretrained", "teacher_ckpt")
+        return {k: None if k in drop else _without_files(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_without_files(item) for item in value)
+    return value
+
+
+def _loss(model: Any, batches: Batches) -> tuple[torch.Tensor, Mapping[str, Any]]:
+    if batches.kind in _TRACKERS:  # what they train is the detector
+        model = model.detector
+    model.train()
+    data = model.data_preprocessor(batches.training(), training=True)
+    return model.parse_losses(model(**data, mode="loss"))
+
+
+@torch.no_grad()
+def _predict(model: Any, batches: Batches) -> Any:
+    model.eval()
+    data = model.data_preprocessor(batches.testing(), training=False)
+    predictions = model(**data, mode="predict")
+    if len(predictions) == 0:
+        raise ValueError("the model returned no prediction")
+    return predictions[0]

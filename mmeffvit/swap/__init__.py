@@ -1,0 +1,7 @@
+"""Rewrite a config of mmdet or mmseg so that it uses one of our backbones."""
+
+from mmeffvit.swap.api import RECIPES, swap_backbone
+from mmeffvit.swap.changes import format_changes
+from mmeffvit.swap.errors import SwapError
+
+__all__ = ["RECIPES", "SwapError", "format_changes", "swap_backbone"]

@@ -1,0 +1,54 @@
+#!/usr/bin/env python
+"""Swap a backbone into every method of the installed mmdet and mmseg, and run each for one step.
+
+``python tools/analysis/swap_zoo.py --out docs/swap_table.csv --table docs/swap_table.md``; a second
+call goes on where the first was interrupted.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from mmeffvit import compat
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("docs/swap_table.csv"))
+    parser.add_argument("--table", type=Path, help="write a Markdown table here, too")
+    parser.add_argument("--only", nargs="+", metavar="TOOLBOX/METHOD", help="such as mmdet/fcos")
+    parser.add_argument("--redo", nargs="+", default=[], choices=["yes", "no", "refused"])
+    parser.add_argument("--timeout", type=float, default=300, help="of one run, in seconds")
+    parser.add_argument("--verbose", action="store_true", help="show tracebacks")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    compat.setup()
+    import mmdet.models
+    import mmpretrain.models
+    import mmseg.models  # noqa: F401 (once here, and not in the process of every method)
+
+    from mmeffvit.analysis.swap_zoo import methods, sweep, table
+
+    if args.only:
+        chosen = [methods.find_method(*name.split("/")) for name in args.only]
+    else:
+        chosen = [m for toolbox in methods.TOOLBOXES for m in methods.iter_methods(toolbox)]
+    print(f"{len(chosen)} methods", flush=True)
+    for done, (row, seconds) in enumerate(
+        sweep.sweep(chosen, args.out, args.timeout, args.redo), start=1
+    ):
+        name = f"{row['toolbox']}/{row['method']}"
+        print(f"{done}: {name}: {row['result']} ({seconds:.0f} s) {row['reason']}", flush=True)
+        if args.verbose and row.get("traceback"):
+            print(row["traceback"], flush=True)
+    if args.table:
+        table.write_table(args.table, sweep.read_rows(args.out))
+
+
+if __name__ == "__main__":
+    main()
