@@ -109,6 +109,8 @@ def load_weights(module: nn.Module, checkpoint: Mapping, prefix: str | None = No
 
 
 def _may_be_ignored(module: nn.Module, name: str) -> str | None:
+    if name.startswith("backbone.") and hasattr(module, "backbone"):
+        return _may_be_ignored(module.backbone, name.removeprefix("backbone."))
     parts = name.split(".")
     built = getattr(module, "num_built_stages", None)
     if parts[0] == "head" and not hasattr(module, "head"):

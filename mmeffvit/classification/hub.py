@@ -9,7 +9,7 @@ _ROOT = Path(mmeffvit.__file__).parent / ".mim"
 
 
 def register_models() -> list[str]:
-    """Make the ImageNet classifiers known to mmpretrain by name, such as 'secvit-tiny_16xb128_in1k'.
+    """Make the ImageNet classifiers known to mmpretrain by the names of their configs.
 
     Calling it again changes nothing.
 
@@ -28,6 +28,8 @@ def register_models() -> list[str]:
     """
     from mmpretrain.apis import ModelHub
     from modelindex.load_model_index import load
+
+    from mmeffvit.engine import storage  # noqa: F401, lets mmengine read .safetensors
 
     metafiles = sorted(_ROOT.glob("configs/*/metafile_in1k.yml"))
     if not metafiles:

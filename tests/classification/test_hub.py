@@ -1,0 +1,28 @@
+"""mmpretrain finds the classifiers by name once they are registered."""
+
+import mmpretrain
+import torch
+
+from mmeffvit import list_backbones
+from mmeffvit.classification import register_models
+
+PUBLISHED = ("ravlt", "rmt", "secvit", "ssvit")
+
+
+def test_models_are_listed_and_built():
+    names = register_models()
+    assert register_models() == names
+    assert names == sorted(
+        f"{name}_16xb128_in1k" for f in PUBLISHED for name in list_backbones(f"{f}-*")
+    )
+    assert mmpretrain.list_models("secvit-tiny") == ["secvit-tiny_16xb128_in1k"]
+    assert set(names) <= set(mmpretrain.list_models(task="Image Classification"))
+    # mmpretrain's own are still there
+    assert "resnet18_8xb32_in1k" in mmpretrain.list_models("resnet18")
+
+    with torch.device("meta"):
+        model = mmpretrain.get_model("secvit-tiny_16xb128_in1k", head={"num_classes": 7})
+    assert type(model).__name__ == "ImageClassifier"
+    assert model.backbone.arch_name == "tiny"
+    assert model.head.fc.weight.shape == (7, 1024)
+    assert model._metainfo.metadata.data["Parameters"] == 14_981_800
