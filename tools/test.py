@@ -14,7 +14,11 @@ def parse_args(argv=None):
     parser.add_argument("config", help="file, or upstream name such as mmdet::.../x.py")
     parser.add_argument("checkpoint", help="a .pth or .safetensors file")
     parser.add_argument("--work-dir", help="metrics and logs go here; default work_dirs/<config>")
-    parser.add_argument("--out", metavar="FILE.pkl", help="write all predictions to a pickle file")
+    parser.add_argument(
+        "--out",
+        metavar="FILE.pkl|DIR",
+        help="write all predictions to a pickle file, or those of a segmentor to a folder, as PNG",
+    )
     parser.add_argument("--show-dir", metavar="DIR", help="draw every image's predictions into DIR")
     parser.add_argument("--data-root", metavar="DIR", help="where all datasets of the config lie")
     parser.add_argument(
@@ -28,8 +32,6 @@ def parse_args(argv=None):
     # torch.distributed.launch passes this one
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
     args = parser.parse_args(argv)
-    if args.out is not None and not args.out.endswith((".pkl", ".pickle")):
-        parser.error(f"--out writes a pickle file, so its name ends with .pkl; got {args.out!r}")
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     return args
 

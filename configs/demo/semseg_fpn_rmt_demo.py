@@ -11,6 +11,7 @@ channels = 64
 norm_cfg = dict(type="BN")
 
 model = dict(
+    data_preprocessor=dict(size=(160, 160)),
     pretrained=None,
     backbone=dict(
         _delete_=True,

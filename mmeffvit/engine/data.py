@@ -14,8 +14,12 @@ _DATA_KEYS = tuple(
 )
 
 
-# what tools/export_digits.py writes for the configs of a toolbox
-_LAYOUTS = {"mmdet": ("coco", "COCO"), "mmpretrain": ("imagenet", "ImageNet")}
+# what tools/export_digits.py writes for the configs of a toolbox, and the data_root in it
+_LAYOUTS = {
+    "mmdet": ("coco", "COCO", ""),
+    "mmseg": ("ade20k", "ADE20K", "/ADEChallengeData2016"),
+    "mmpretrain": ("imagenet", "ImageNet", ""),
+}
 
 
 def iter_datasets(dataset: Any) -> Iterator[Mapping]:
@@ -125,9 +129,10 @@ def _needs(dataset: Mapping) -> Iterator[tuple[str, str]]:
     prefix = dataset.get("data_prefix") or {}
     if str(dataset.get("type")).rpartition(".")[2] == "ImageNet":
         prefix = prefix or dataset.get("split") or {}
-    for folder in prefix.values() if isinstance(prefix, Mapping) else [prefix]:
+    for key, folder in prefix.items() if isinstance(prefix, Mapping) else [("img", prefix)]:
         if isinstance(folder, str) and os.path.join(root, folder):
-            yield "image folder", os.path.join(root, folder)
+            kind = "folder of label maps" if key.startswith("seg") else "image folder"
+            yield kind, os.path.join(root, folder)
 
 
 def _is_local(item: Mapping) -> bool:
@@ -142,10 +147,10 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
     kind, path = missing[0]
     more = len(missing) - 1
     others = f", as {'is' if more == 1 else 'are'} {more} more of this config" if more else ""
-    layout, name = _LAYOUTS.get(cfg.get("default_scope"), _LAYOUTS["mmdet"])
+    layout, name, inner = _LAYOUTS.get(cfg.get("default_scope"), _LAYOUTS["mmdet"])
     raise LaunchError(
         f"The {kind} {path} is missing (looked for at {Path(path).resolve()}){others}: say "
         "--data-root DIR if the data lies elsewhere, or train without it by `make demo`, or on "
         f"digits in {name}'s layout by `python tools/export_digits.py --layout {layout} --out "
-        f"data/digits_{layout}` and then --cfg-options data_root=data/digits_{layout}."
+        f"data/digits_{layout}` and then --data-root data/digits_{layout}{inner}."
     )

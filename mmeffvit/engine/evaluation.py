@@ -63,23 +63,58 @@ def check_weights(model: nn.Module, path: str) -> int:
 
 
 def draw_predictions(cfg: Config, show_dir: str) -> None:
-    """Write a picture per test image into a folder, by the toolbox's own hook."""
+    """Write a picture per test image into a folder.
+
+    mmdet's and mmpretrain's own hooks draw, which the config must have. mmseg's names no folder, so
+    segmentors get :class:`mmeffvit.visualization.hooks.SegmentationPicturesHook` beside it.
+
+    Raises:
+        LaunchError: The config has no such hook.
+    """
+    # mmdet's joins a relative path to itself once more at every iteration
+    out_dir = os.path.abspath(show_dir)
     hook = (cfg.get("default_hooks") or {}).get("visualization") or {}
     kind = str(hook.get("type")).rpartition(".")[2]
+    if kind == "SegVisualizationHook":
+        pictures = {"type": "mmeffvit.SegmentationPicturesHook", "out_dir": out_dir}
+        cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), pictures]
+        return
     if kind not in _DRAWING:
         raise LaunchError(
             "--show-dir draws with the toolbox's hook, so the config needs default_hooks=dict("
-            f"visualization=dict(type=...)) with one of {', '.join(_DRAWING)}; found "
-            f"{hook.get('type')!r}."
+            "visualization=dict(type=...)) with one of SegVisualizationHook, "
+            f"{', '.join(_DRAWING)}; found {hook.get('type')!r}."
         )
     folder, options = _DRAWING[kind]
-    # mmdet's joins a relative path to itself once more at every iteration
-    hook.update(options, **{folder: os.path.abspath(show_dir)})
+    hook.update(options, **{folder: out_dir})
 
 
 def dump_predictions(cfg: Config, path: str) -> None:
-    """Write all predictions of a test run to a pickle file, beside evaluating them."""
-    name = "DumpDetResults" if cfg.get("default_scope") == "mmdet" else "DumpResults"
-    evaluator = cfg.test_evaluator
+    """Write all predictions of a test run, beside evaluating them.
+
+    Args:
+        cfg: Changed in place.
+        path: A pickle file (``.pkl``); of a config of mmseg a folder, which gets one label map per
+            image, a PNG with labels as in the annotation files of the data set.
+
+    Raises:
+        LaunchError: The path does not suit the config.
+    """
+    evaluator = cfg.get("test_evaluator") or []
     evaluators = list(evaluator) if isinstance(evaluator, (list, tuple)) else [evaluator]
+    is_pickle = path.endswith((".pkl", ".pickle"))
+    if cfg.get("default_scope") == "mmseg":
+        metrics = [e for e in evaluators if str(e.get("type")).rpartition(".")[2] == "IoUMetric"]
+        if is_pickle or not metrics:
+            raise LaunchError(
+                "--out names a folder for label maps when a segmentor is tested (its scores of all "
+                "classes would fill the memory), and the config needs "
+                f"test_evaluator=dict(type='IoUMetric'); got --out {path} and "
+                f"{[e.get('type') for e in evaluators]}."
+            )
+        metrics[0]["output_dir"] = path
+        return
+    if not is_pickle:
+        raise LaunchError(f"--out writes a pickle file, so its name ends with .pkl; got {path!r}.")
+    name = "DumpDetResults" if cfg.get("default_scope") == "mmdet" else "DumpResults"
     cfg.test_evaluator = [*evaluators, {"type": name, "out_file_path": path}]

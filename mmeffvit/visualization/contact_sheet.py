@@ -1,12 +1,13 @@
 """Contact sheets: image, ground truth and prediction side by side, one line per example."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from mmeffvit.visualization.sheet import OUTLINE, compose_sheet, font
 
 # far apart on light and dark grounds alike, also for most who cannot tell red from green
 PALETTE = (
@@ -21,13 +22,13 @@ PALETTE = (
 )
 WRONG = (235, 30, 30)
 _CROWD = (225, 225, 225)
-_INK, _FAINT, _PAPER, _LINE = (28, 32, 38), (110, 118, 128), (255, 255, 255), (222, 226, 232)
-_TITLES = ("Image", "Ground truth", "Prediction")
-_OUTLINE = (20, 20, 20)
+_LEGEND = (
+    (PALETTE[:3], "found: in the colour of its true object (IoU ≥ 0.5, same class)"),
+    ((WRONG,), "wrong: matches no true object"),
+    ((_CROWD,), "hatched: a crowd, not counted"),
+)
 # pictures are drawn this many times as large, and then shrunk
 _FINE = 2
-_MARGIN, _GAP, _GROUP_GAP = 28, 8, 36
-_HEADER, _COLUMN_TITLE, _CAPTION, _FOOTER = 84, 30, 32, 40
 
 
 @dataclasses.dataclass
@@ -103,45 +104,16 @@ def draw_contact_sheet(
     Raises:
         ValueError: There is no example, or a size is not positive.
     """
-    if not examples:
-        raise ValueError("draw_contact_sheet needs at least one example")
-    if panel < 32 or columns < 1:
-        raise ValueError(f"panel={panel} must be at least 32 and columns={columns} at least 1")
-    columns = min(columns, len(examples))
-    lines = -(-len(examples) // columns)
-    # no line higher than its pictures need
-    heights = [
-        max(round(panel * min(1, e.image.shape[0] / e.image.shape[1])) for e in line)
-        for line in (examples[i * columns : (i + 1) * columns] for i in range(lines))
-    ]
-    group = 3 * panel + 2 * _GAP
-    width = 2 * _MARGIN + columns * group + (columns - 1) * _GROUP_GAP
-    top = _HEADER + _COLUMN_TITLE
-    sheet = Image.new("RGB", (width, top + sum(heights) + lines * _CAPTION + _FOOTER), _PAPER)
-    draw = ImageDraw.Draw(sheet)
-    draw.text((_MARGIN, 20), title, _INK, _font(26, bold=True))
-    draw.text((_MARGIN, 54), subtitle, _FAINT, _font(16))
-    lefts = [_MARGIN + column * (group + _GROUP_GAP) for column in range(columns)]
-    for left in lefts:
-        for index, name in enumerate(_TITLES):
-            if index == 2:
-                name += f" (score ≥ {score_thr:g})"
-            x = left + index * (panel + _GAP) + panel // 2
-            draw.text((x, top - 6), name, _INK, _font(16, bold=True), anchor="ms")
-
-    y = top
-    for line, height in enumerate(heights):
-        for left, example in zip(lefts, examples[line * columns :]):
-            pictures, caption = draw_example(example, classes, score_thr, (panel, height))
-            for index, picture in enumerate(pictures):
-                x = left + index * (panel + _GAP)
-                dx, dy = (panel - picture.width) // 2, (height - picture.height) // 2
-                sheet.paste(picture, (x + dx, y + dy))
-            draw.text((left, y + height + 6), caption, _FAINT, _font(14))
-        y += height + _CAPTION
-    draw.line((_MARGIN, y, width - _MARGIN, y), _LINE, 1)
-    _draw_legend(draw, _MARGIN, y + 11)
-    return sheet
+    return compose_sheet(
+        [example.image.shape[:2] for example in examples],
+        lambda index, size: draw_example(examples[index], classes, score_thr, size),
+        titles=("Image", "Ground truth", f"Prediction (score ≥ {score_thr:g})"),
+        legend=_LEGEND,
+        title=title,
+        subtitle=subtitle,
+        panel=panel,
+        columns=columns,
+    )
 
 
 def draw_example(
@@ -284,7 +256,7 @@ def _fill(
         for r in (1, 2)
     )
     # beyond the edge a dark line, so that the bright one within shows on any ground
-    part[cv2.dilate(inside, thin) > inside] = _OUTLINE
+    part[cv2.dilate(inside, thin) > inside] = OUTLINE
     border = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0}
     part[inside > cv2.erode(inside, thin if hatched else thick, **border)] = colour
 
@@ -297,8 +269,8 @@ def _draw_tag(
     taken: list[tuple[float, float, float, float]],
 ) -> None:
     """Write `text` on a small plate at a corner of `box`, where no other plate is."""
-    draw, font = ImageDraw.Draw(picture), _font(14, bold=True)
-    width, height = draw.textlength(text, font) + 8, 18
+    draw, letters = ImageDraw.Draw(picture), font(14, bold=True)
+    width, height = draw.textlength(text, letters) + 8, 18
     x0, y0, x1, y1 = box
     corners = [
         (x0, y0 - height - 1),
@@ -322,39 +294,10 @@ def _draw_tag(
         if cost < best_cost:
             best, best_cost = plate, cost
     taken.append(best)
-    draw.rounded_rectangle(best, 4, colour, _OUTLINE)
+    draw.rounded_rectangle(best, 4, colour, OUTLINE)
     ink = (255, 255, 255) if colour == WRONG else (15, 15, 15)
-    draw.text((best[0] + 4, best[1] + height / 2), text, ink, font, anchor="lm")
+    draw.text((best[0] + 4, best[1] + height / 2), text, ink, letters, anchor="lm")
 
 
 def _shared(a: Sequence[float], b: Sequence[float]) -> float:
     return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-
-
-def _draw_legend(draw: ImageDraw.ImageDraw, x: float, y: float) -> None:
-    font = _font(14)
-    entries = (
-        (PALETTE[:3], "found: in the colour of its true object (IoU ≥ 0.5, same class)"),
-        ((WRONG,), "wrong: matches no true object"),
-        ((_CROWD,), "hatched: a crowd, not counted"),
-    )
-    for colours, text in entries:
-        for colour in colours:
-            draw.rounded_rectangle((x, y, x + 16, y + 16), 4, colour, _OUTLINE)
-            x += 20
-        draw.text((x + 2, y + 8), text, _FAINT, font, anchor="lm")
-        x += draw.textlength(text, font) + 30
-
-
-@functools.lru_cache
-def _font(size: int, bold: bool = False) -> ImageFont.ImageFont:
-    """matplotlib's own sans serif, which is there on every machine that draws the curves."""
-    try:
-        from matplotlib import font_manager
-
-        properties = font_manager.FontProperties(
-            family="DejaVu Sans", weight="bold" if bold else "normal"
-        )
-        return ImageFont.truetype(font_manager.findfont(properties), size)
-    except ImportError:
-        return ImageFont.load_default(size)

@@ -94,9 +94,28 @@ def test_the_sentence(tmp_path, monkeypatch):
     check_data(make_cfg(), ["train", "val"])
 
 
+def test_folders_of_ade20k(tmp_path):
+    from mmeffvit.engine.launch import load_config
+
+    cfg = load_config("mmseg::_base_/datasets/ade20k.py")
+    cfg.default_scope = "mmseg"
+    set_data_root(cfg, str(tmp_path))
+    assert [kind for kind, _ in find_missing_data(cfg, ["train", "val"])] == [
+        "image folder",
+        "folder of label maps",
+    ] * 2
+    with pytest.raises(LaunchError, match=r"--layout ade20k --out data/digits_ade20k` and then --"):
+        check_data(cfg, ["train"])
+    for split in ("training", "validation"):
+        for part in ("images", "annotations"):
+            (tmp_path / part / split).mkdir(parents=True)
+    check_data(cfg, ["train", "val"])
+
+
 @pytest.mark.parametrize(
     "dataset",
     [
+        {"type": "mmeffvit.DigitsSegDataset", "data_prefix": {"img_path": "nowhere"}},
         {"type": "mmeffvit.DigitsDataset", "data_root": "nowhere", "ann_file": "a.json"},
         {"type": "CocoDataset", "data_root": "s3://bucket/coco", "ann_file": "a.json"},
         {"type": "CocoDataset", "ann_file": "a.json", "backend_args": {"backend": "petrel"}},

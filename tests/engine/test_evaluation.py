@@ -87,3 +87,29 @@ def test_predictions_are_written_beside_evaluating():
     dump_predictions(cfg, "out.pkl")
     assert [e.type for e in cfg.test_evaluator] == ["CocoMetric", "DumpDetResults"]
     assert cfg.test_evaluator[1].out_file_path == "out.pkl"
+
+
+def test_segmentors_are_drawn_and_written_into_folders():
+    cfg = Config(
+        {
+            "default_scope": "mmseg",
+            "default_hooks": {"visualization": {"type": "SegVisualizationHook"}},
+            "test_evaluator": {"type": "IoUMetric"},
+        }
+    )
+    draw_predictions(cfg, "pictures")
+    assert cfg.custom_hooks == [
+        {"type": "mmeffvit.SegmentationPicturesHook", "out_dir": os.path.abspath("pictures")}
+    ]
+    dump_predictions(cfg, "maps")
+    assert cfg.test_evaluator == {"type": "IoUMetric", "output_dir": "maps"}
+    with pytest.raises(LaunchError, match=r"names a folder for label maps .* got --out p\.pkl"):
+        dump_predictions(cfg, "p.pkl")
+    cfg.test_evaluator = [{"type": "CityscapesMetric"}]
+    with pytest.raises(LaunchError, match=r"type='IoUMetric'.*CityscapesMetric"):
+        dump_predictions(cfg, "maps")
+
+
+def test_out_must_be_a_pickle():
+    with pytest.raises(LaunchError, match=r"ends with \.pkl; got 'results\.json'"):
+        dump_predictions(Config({"default_scope": "mmdet"}), "results.json")

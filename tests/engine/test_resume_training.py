@@ -54,7 +54,11 @@ def assert_same_end(one, other):
         ({"loop": "epoch", "augment": True}, 4),
         ({"loop": "epoch", "workers": 1}, 4),
         ({"loop": "infinite"}, 3),
-        ({"loop": "iter"}, 4),
+        ({"loop": "infinite", "augment": True}, 3),
+        # right after validating, and where the samples begin anew
+        ({"loop": "infinite", "augment": True}, 4),
+        ({"loop": "iter", "augment": True}, 3),
+        ({"loop": "iter", "augment": True}, 4),
     ],
 )
 def test_ends_as_if_not_interrupted(tmp_path, kwargs, crash_at):

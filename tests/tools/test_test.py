@@ -73,10 +73,3 @@ def test_missing_data(tool, job, tmp_path):
     config, checkpoint, _ = job
     with pytest.raises(LaunchError, match=r"instances_val2017\.json is missing"):
         tool(config, checkpoint, "--data-root", tmp_path)
-
-
-def test_out_must_be_a_pickle(tool, job, capsys):
-    config, checkpoint, _ = job
-    with pytest.raises(SystemExit):
-        tool(config, checkpoint, "--out", "results.json")
-    assert "ends with .pkl; got 'results.json'" in capsys.readouterr().err

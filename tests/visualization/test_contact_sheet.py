@@ -6,6 +6,7 @@ from PIL import Image
 
 from mmeffvit.visualization import Example, Objects, draw_contact_sheet
 from mmeffvit.visualization import contact_sheet as module
+from mmeffvit.visualization import sheet as layout
 from mmeffvit.visualization.contact_sheet import PALETTE, WRONG, draw_example, match_objects
 from mmeffvit.visualization.files import save_picture
 
@@ -40,18 +41,22 @@ def _near(colour, other):
     return np.abs(np.asarray(colour, int) - np.asarray(other, int)).max() < 40
 
 
+def _footer(sheet):
+    return layout._FOOTER + layout.legend_height(module._LEGEND, sheet.width - 2 * layout._MARGIN)
+
+
 def test_layout_has_the_size_it_promises():
     sheet = draw_contact_sheet([_example()] * 5, ["a"], panel=120, columns=2)
-    group = 3 * 120 + 2 * module._GAP
-    assert sheet.width == 2 * module._MARGIN + 2 * group + module._GROUP_GAP
-    top = module._HEADER + module._COLUMN_TITLE
-    assert sheet.height == top + 3 * (120 + module._CAPTION) + module._FOOTER
+    group = 3 * 120 + 2 * layout._GAP
+    assert sheet.width == 2 * layout._MARGIN + 2 * group + layout._GROUP_GAP
+    top = layout._HEADER + layout._COLUMN_TITLE
+    assert sheet.height == top + 3 * (120 + layout._CAPTION) + _footer(sheet)
     # the first picture starts under its column title; the sixth place stays empty
     pixels = np.asarray(sheet)
-    left = module._MARGIN
+    left = layout._MARGIN
     assert (pixels[top : top + 120, left : left + 120] == 128).all()
-    x = left + group + module._GROUP_GAP
-    y = top + 2 * (120 + module._CAPTION)
+    x = left + group + layout._GROUP_GAP
+    y = top + 2 * (120 + layout._CAPTION)
     assert (pixels[y : y + 120, x : x + group] == 255).all()
 
 
@@ -61,8 +66,18 @@ def test_pictures_keep_their_proportions():
     pictures, _ = draw_example(Example(image, nothing, nothing), ["a"], 0.5, (200, 200))
     assert [p.size for p in pictures] == [(200, 100)] * 3
     sheet = draw_contact_sheet([Example(image, nothing, nothing)], ["a"], panel=200)
-    top = module._HEADER + module._COLUMN_TITLE
-    assert sheet.height == top + 100 + module._CAPTION + module._FOOTER
+    top = layout._HEADER + layout._COLUMN_TITLE
+    assert sheet.height == top + 100 + layout._CAPTION + _footer(sheet)
+
+
+def test_long_legends_are_broken_into_lines():
+    legend = [([(0, 0, 0)], "a class with a name")] * 6
+    narrow, wide = layout.legend_height(legend, 400), layout.legend_height(legend, 4000)
+    assert narrow == 3 * wide > 0
+    assert layout.legend_height([], 100) == 0
+    lines = [(line, x) for line, x, _ in layout._place(legend, 400)]
+    assert [line for line, _ in lines] == [0, 0, 1, 1, 2, 2]
+    assert [x > 0 for _, x in lines] == [False, True] * 3
 
 
 @pytest.mark.parametrize("with_masks", [True, False])
