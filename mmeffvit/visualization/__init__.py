@@ -1,4 +1,4 @@
-"""Pictures of what a detector learns: contact sheets of its predictions and curves of its training.
+"""Pictures of what a model learns: contact sheets of its predictions and curves of its training.
 
 `mmeffvit.visualization.hooks` needs mmengine and draws them during training and testing; the rest
 works on arrays and files.
@@ -6,5 +6,21 @@ works on arrays and files.
 
 from mmeffvit.visualization.contact_sheet import Example, Objects, draw_contact_sheet
 from mmeffvit.visualization.curves import draw_curves, read_scalars
+from mmeffvit.visualization.segmentation import (
+    LabelledExample,
+    draw_label_maps,
+    draw_labels,
+    draw_segmentation_sheet,
+)
 
-__all__ = ["Example", "Objects", "draw_contact_sheet", "draw_curves", "read_scalars"]
+__all__ = [
+    "Example",
+    "LabelledExample",
+    "Objects",
+    "draw_contact_sheet",
+    "draw_curves",
+    "draw_label_maps",
+    "draw_labels",
+    "draw_segmentation_sheet",
+    "read_scalars",
+]

@@ -30,6 +30,10 @@ _TASK_COLOURS = {"bbox": "#2e86de", "mask": "#e4572e", "segm": "#e4572e"}
 _INK, _GRID = "#1c2026", "#dde2e8"
 # the score of a task, not its parts by size or threshold
 _METRIC = re.compile(r"(^|/|_)(mAP|AP|mIoU|PQ|accuracy/top1)$")
+# mmseg's heads have names: decode.loss_ce
+_LOSS = re.compile(r"(^|\.)loss")
+# what mmseg and mmpretrain report in percent
+_IN_PERCENT = re.compile(r"(^|/)(mIoU|accuracy/top1)$")
 
 
 def read_scalars(work_dir: str | os.PathLike) -> tuple[list[dict], list[dict]]:
@@ -43,7 +47,8 @@ def read_scalars(work_dir: str | os.PathLike) -> tuple[list[dict], list[dict]]:
 
     Returns:
         The records of training and of validation, in order, each with the training iteration
-        ``'step'`` at which it was taken. Both are empty if there is no file.
+        ``'step'`` at which it was taken; scores are between 0 and 1. Both are empty if there is no
+        file.
     """
     path = Path(work_dir)
     files = [path] if path.is_file() else sorted(path.glob("*/vis_data/scalars.json"))
@@ -64,8 +69,14 @@ def read_scalars(work_dir: str | os.PathLike) -> tuple[list[dict], list[dict]]:
             elif any(_METRIC.search(key) for key in record):
                 # loops over epochs give the epoch as the step of a validation
                 last = train[-1]["step"] if train else 0
-                val.append({**record, "step": max(record.get("step", 0), last)})
+                scores = {key: as_fraction(key, value) for key, value in record.items()}
+                val.append({**scores, "step": max(record.get("step", 0), last)})
     return train, val
+
+
+def as_fraction(name: str, value: float) -> float:
+    """A score between 0 and 1, also of the metrics that toolboxes report in percent."""
+    return value / 100 if _IN_PERCENT.search(name) else value
 
 
 def draw_curves(
@@ -111,10 +122,11 @@ def draw_curves(
 
 def _draw_losses(axes: "Axes", train: Sequence[dict], smoothing: float) -> None:
     axes.set_title("Loss", loc="left", fontweight="bold", color=_INK)
-    names = list(dict.fromkeys(key for r in train for key in r if key.startswith("loss")))
+    names = list(dict.fromkeys(key for r in train for key in r if _LOSS.search(key)))
     # the largest first, so that the legend is in the order of the lines
     parts = sorted(
-        (name for name in names if name != "loss"),
+        # a part that is all there is would hide the total
+        (name for name in names if any(r.get(name, r["loss"]) != r["loss"] for r in train)),
         key=lambda name: -np.mean([r[name] for r in train[-5:] if name in r] or [0]),
     )
     colours = {"loss": _INK, **_choose_colours(parts)}
@@ -189,7 +201,8 @@ def _smooth(values: np.ndarray, weight: float) -> np.ndarray:
 
 
 def _name(key: str) -> str:
-    return _NAMES.get(key, key.rpartition("/")[2].removeprefix("loss_").replace("_", " "))
+    plain = key.rpartition("/")[2].replace("loss_", "").replace("_", " ").replace(".", " ")
+    return _NAMES.get(key, plain)
 
 
 def _read_lines(file: Path) -> list[dict]:

@@ -1,45 +1,39 @@
-"""Hooks that draw while a detector is trained or tested."""
+"""Hooks that draw while a detector or a segmentor is trained or tested."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import mmcv
 import numpy as np
 from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from PIL import Image
 
 from mmeffvit.registry import HOOKS
 from mmeffvit.visualization.contact_sheet import Example, Objects, draw_contact_sheet
-from mmeffvit.visualization.curves import draw_curves, read_scalars
+from mmeffvit.visualization.curves import as_fraction, draw_curves, read_scalars
 from mmeffvit.visualization.files import save_picture
+from mmeffvit.visualization.segmentation import (
+    UNLABELLED,
+    LabelledExample,
+    draw_label_maps,
+    draw_segmentation_sheet,
+)
 
 
-@HOOKS.register_module()
-class DetectionFiguresHook(Hook):
-    """Keep two figures in the work directory: ``predictions.png`` and ``curves.png``.
-
-    Both are drawn anew after each validation, so they show the state of the last one, also when
-    the run is stopped early or resumed; testing draws ``predictions.png`` alone. Works for every
-    mmdet detector whose test pipeline loads annotations, as mmdet's own do. In a distributed run
-    the main process draws, from the images that it has evaluated itself.
-
-    Args:
-        num_images: Examples on the contact sheet, drawn by lot from the images that hold objects.
-        score_thr: Predictions below are not drawn.
-        panel: Side of the square each picture is fitted into, in pixels.
-        columns: Examples beside one another on the sheet.
-        title: Heading of both figures; the name of the experiment by default.
-        seed: Decides the lot.
-    """
+class _FiguresHook(Hook):
+    """Draws examples and curves; what an example is, its children know."""
 
     # after LoggerHook, whose scalars the curves need
     priority = "LOWEST"
+    #: metrics that the heading of the sheet repeats, with their names
+    scores: ClassVar[dict[str, str]]
 
     def __init__(
         self,
         num_images: int = 8,
-        score_thr: float = 0.5,
         panel: int = 300,
         columns: int = 2,
         title: str | None = None,
@@ -48,13 +42,20 @@ class DetectionFiguresHook(Hook):
         if num_images < 1:
             raise ValueError(f"num_images is {num_images}; it must be at least 1")
         self.num_images = num_images
-        self.score_thr = score_thr
         self.panel = panel
         self.columns = columns
         self.title = title
         self.seed = seed
         self._samples: list = []
         self._wanted: set[str] = set()
+
+    def _has_something(self, info: dict) -> bool:
+        """Whether an image is worth showing."""
+        return True
+
+    def _draw(self, samples: list, metainfo: dict, **texts: Any) -> Image.Image:
+        """The contact sheet of data samples."""
+        raise NotImplementedError
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Choose the images to draw."""
@@ -92,8 +93,7 @@ class DetectionFiguresHook(Hook):
         count = self.num_images * get_world_size()
         for index in np.random.default_rng(self.seed).permutation(len(dataset)):
             info = dataset.get_data_info(int(index))
-            # images without any object have little to show
-            if info.get("instances"):
+            if self._has_something(info):
                 self._wanted.add(info["img_path"])
             if len(self._wanted) == count:
                 break
@@ -105,16 +105,14 @@ class DetectionFiguresHook(Hook):
 
     @master_only
     def _draw_sheet(self, runner: Runner, dataset, metrics: dict | None) -> None:
-        examples = [to_example(sample) for sample in self._samples]
-        self._samples = []
-        if not examples:
+        samples, self._samples = self._samples, []
+        if not samples:
             return
-        sheet = draw_contact_sheet(
-            examples,
-            dataset.metainfo["classes"],
+        sheet = self._draw(
+            samples,
+            dataset.metainfo,
             title=self._title(runner),
-            subtitle=_subtitle(runner, metrics),
-            score_thr=self.score_thr,
+            subtitle=self._subtitle(runner, metrics),
             panel=self.panel,
             columns=self.columns,
         )
@@ -140,6 +138,119 @@ class DetectionFiguresHook(Hook):
             return self.title
         # mmengine appends the time stamp to the name of the config
         return runner.experiment_name.removesuffix(f"_{runner.timestamp}")
+
+    def _subtitle(self, runner: Runner, metrics: dict | None) -> str:
+        scores = {key.rpartition("/")[2]: value for key, value in (metrics or {}).items()}
+        if isinstance(getattr(runner, "_train_loop", None), dict) or runner._train_loop is None:
+            parts = ["test images"]
+        else:
+            parts = [f"validation after {runner.iter} training iterations"]
+        for key, name in self.scores.items():
+            if key in scores:
+                parts.append(f"{name} {as_fraction(key, scores[key]):.3f}")
+        return "  ·  ".join(parts)
+
+
+@HOOKS.register_module()
+class DetectionFiguresHook(_FiguresHook):
+    """Keep two figures in the work directory: ``predictions.png`` and ``curves.png``.
+
+    Both are drawn anew after each validation, so they show the state of the last one, also when
+    the run is stopped early or resumed; testing draws ``predictions.png`` alone. Works for every
+    mmdet detector whose test pipeline loads annotations, as mmdet's own do. In a distributed run
+    the main process draws, from the images that it has evaluated itself.
+
+    Args:
+        num_images: Examples on the contact sheet, drawn by lot from the images that hold objects.
+        score_thr: Predictions below are not drawn.
+        panel: Side of the square each picture is fitted into, in pixels.
+        columns: Examples beside one another on the sheet.
+        title: Heading of both figures; the name of the experiment by default.
+        seed: Decides the lot.
+    """
+
+    scores: ClassVar = {"bbox_mAP": "box AP", "segm_mAP": "mask AP"}
+
+    def __init__(
+        self,
+        num_images: int = 8,
+        score_thr: float = 0.5,
+        panel: int = 300,
+        columns: int = 2,
+        title: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(num_images, panel, columns, title, seed)
+        self.score_thr = score_thr
+
+    def _has_something(self, info: dict) -> bool:
+        # images without any object have little to show
+        return bool(info.get("instances"))
+
+    def _draw(self, samples: list, metainfo: dict, **texts: Any) -> Image.Image:
+        examples = [to_example(sample) for sample in samples]
+        return draw_contact_sheet(examples, metainfo["classes"], score_thr=self.score_thr, **texts)
+
+
+@HOOKS.register_module()
+class SegmentationFiguresHook(_FiguresHook):
+    """DetectionFiguresHook's sibling for mmseg: ``predictions.png`` and ``curves.png``.
+
+    Works for every mmseg segmentor whose test pipeline loads annotations, as mmseg's own do.
+
+    Args:
+        num_images: Examples on the contact sheet, drawn by lot.
+        panel: Side of the square each picture is fitted into, in pixels.
+        columns: Examples beside one another on the sheet.
+        title: Heading of both figures; the name of the experiment by default.
+        seed: Decides the lot.
+    """
+
+    scores: ClassVar = {"mIoU": "mIoU"}
+
+    def _draw(self, samples: list, metainfo: dict, **texts: Any) -> Image.Image:
+        examples = [to_labelled_example(sample) for sample in samples]
+        return draw_segmentation_sheet(examples, metainfo["classes"], metainfo["palette"], **texts)
+
+
+@HOOKS.register_module()
+class SegmentationPicturesHook(Hook):
+    """Draw every test image of an mmseg segmentor: ground truth and prediction side by side.
+
+    Args:
+        out_dir: Gets a PNG of the name of each image.
+    """
+
+    def __init__(self, out_dir: str) -> None:
+        self.out_dir = Path(out_dir)
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None
+    ) -> None:
+        """Draw the images of a batch."""
+        metainfo = runner.test_dataloader.dataset.metainfo
+        for sample in outputs or ():
+            example = to_labelled_example(sample.cpu())
+            maps = {"Ground truth": example.truth, "Prediction": example.prediction}
+            if "gt_sem_seg" not in sample:
+                del maps["Ground truth"]
+            picture = draw_label_maps(example.image, maps, metainfo["classes"], metainfo["palette"])
+            save_picture(picture, self.out_dir / f"{Path(example.name).stem}.png")
+
+
+def to_labelled_example(sample) -> LabelledExample:
+    """An image with its true and its predicted classes, from mmseg's `SegDataSample`.
+
+    Args:
+        sample: With ``img_path``, ``pred_sem_seg``, and ``gt_sem_seg`` in the size of the original
+            image; without the last, nothing counts as labelled.
+    """
+    image = mmcv.imread(sample.img_path, channel_order="rgb")
+    prediction = np.asarray(sample.pred_sem_seg.data).reshape(image.shape[:2])
+    truth = np.full(prediction.shape, UNLABELLED)
+    if "gt_sem_seg" in sample:
+        truth = np.asarray(sample.gt_sem_seg.data).reshape(image.shape[:2])
+    return LabelledExample(image, truth, prediction, Path(sample.img_path).name)
 
 
 def to_example(sample) -> Example:
@@ -191,16 +302,3 @@ def _objects(instances, shape: tuple[int, int]) -> Objects:
         masks=masks,
         scores=None if scores is None else np.asarray(scores, float),
     )
-
-
-def _subtitle(runner: Runner, metrics: dict | None) -> str:
-    scores = {key.rpartition("/")[2]: value for key, value in (metrics or {}).items()}
-    parts = []
-    if isinstance(getattr(runner, "_train_loop", None), dict) or runner._train_loop is None:
-        parts.append("test images")
-    else:
-        parts.append(f"validation after {runner.iter} training iterations")
-    for key, name in (("bbox_mAP", "box AP"), ("segm_mAP", "mask AP")):
-        if key in scores:
-            parts.append(f"{name} {scores[key]:.3f}")
-    return "  ·  ".join(parts)
