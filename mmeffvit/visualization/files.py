@@ -11,13 +11,19 @@ if TYPE_CHECKING:
 
 
 def save_picture(picture: "Image.Image | Figure", path: str | os.PathLike) -> None:
-    """Write a PIL image or a matplotlib figure as PNG; the file is whole or absent."""
+    """Write a PIL image or a matplotlib figure as JPEG (.jpg, .jpeg) or, otherwise, as PNG.
+
+    The file is whole or absent.
+    """
+    path = Path(path)
+    kind = "jpeg" if path.suffix.lower() in (".jpg", ".jpeg") else "png"
+    # PNG has no quality, and takes no notice of it
+    options = {"optimize": True, "quality": 88}
     buffer = io.BytesIO()
     if hasattr(picture, "savefig"):
-        picture.savefig(buffer, format="png")
+        picture.savefig(buffer, format=kind, pil_kwargs=options)
     else:
-        picture.save(buffer, format="png", optimize=True)
-    path = Path(path)
+        picture.save(buffer, format=kind, **options)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:

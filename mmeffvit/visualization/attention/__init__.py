@@ -1,0 +1,55 @@
+"""Pictures of what the token mixers of a backbone do on an image.
+
+`record_mixers` runs the backbone and keeps what each mixer was called with; `make_rows` turns such
+a call into maps, by the drawing that is registered for the mixer's class; `draw_sheet` puts them
+over the image. `draw_attention` and `draw_features` do all of it. A new mixer gets a drawing of its
+own with `register_drawing`, and its attention, per head, without one.
+"""
+
+from mmeffvit.visualization.attention.capture import MixerCall, find_mixers, record_mixers
+from mmeffvit.visualization.attention.draw import draw_attention, draw_features
+from mmeffvit.visualization.attention.features import feature_row, principal_colours
+from mmeffvit.visualization.attention.images import (
+    example_photographs,
+    input_size,
+    read_image,
+    to_input,
+)
+from mmeffvit.visualization.attention.maps import (
+    MapRow,
+    TokenMap,
+    attention_rows,
+    make_rows,
+    register_drawing,
+)
+from mmeffvit.visualization.attention.masa import decay_maps
+from mmeffvit.visualization.attention.rala import weight_maps
+from mmeffvit.visualization.attention.s3a import count_paths, scan_steps
+from mmeffvit.visualization.attention.sec import cluster_maps
+from mmeffvit.visualization.attention.sheet import Section, draw_sheet
+
+__all__ = [
+    "MapRow",
+    "MixerCall",
+    "Section",
+    "TokenMap",
+    "attention_rows",
+    "cluster_maps",
+    "count_paths",
+    "decay_maps",
+    "draw_attention",
+    "draw_features",
+    "draw_sheet",
+    "example_photographs",
+    "feature_row",
+    "find_mixers",
+    "input_size",
+    "make_rows",
+    "principal_colours",
+    "read_image",
+    "record_mixers",
+    "register_drawing",
+    "scan_steps",
+    "to_input",
+    "weight_maps",
+]

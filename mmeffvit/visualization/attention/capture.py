@@ -1,0 +1,215 @@
+"""What the token mixers of a backbone were given on one image, and what their outputs depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmeffvit.layers.context import MapContext
+from mmeffvit.layers.mixers import TokenMixer
+
+#: random combinations of channels that the size of a derivative is estimated from
+_PROBES = 16
+
+
+@dataclass(frozen=True)
+class MixerCall:
+    """A token mixer and what it was called with.
+
+    Attributes:
+        stage: Stage of the backbone, from 0.
+        block: Block of the stage, from 0.
+        num_blocks: Blocks that the stage has.
+        stride: Pixels of the input per token.
+        mixer: The module.
+        x: (1, C, H, W) input.
+        context: Shared tables of the stage.
+        tokens: q, k and v of ``attend``, (1, L, h, d) each; None for mixers without that method.
+    """
+
+    stage: int
+    block: int
+    num_blocks: int
+    stride: int
+    mixer: TokenMixer
+    x: Tensor
+    context: MapContext
+    tokens: tuple[Tensor, Tensor, Tensor] | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of the map."""
+        return self.context.height, self.context.width
+
+    def token_at(self, y: float, x: float) -> tuple[int, int]:
+        """Row and column of the token that covers a pixel of the input."""
+        row, column = int(y // self.stride), int(x // self.stride)
+        return min(row, self.context.height - 1), min(column, self.context.width - 1)
+
+    def attention_of(self, token: tuple[int, int]) -> Tensor:
+        """How much the output at a token takes from the value of every token.
+
+        Attention is linear in the values, with the same weight for all channels of a head, so the
+        weight is the derivative of an output by a value. It is taken from ``attend`` itself: this
+        holds for softmax, linear, clustered, decomposed and chained attention alike.
+
+        Args:
+            token: Row and column of the query.
+
+        Returns:
+            (h, H, W). Of softmax attention each head sums to one.
+
+        Raises:
+            TypeError: The mixer has no ``attend``.
+        """
+        if self.tokens is None:
+            raise TypeError(
+                f"{type(self.mixer).__name__} has no attend(q, k, v, context), so it has no weight "
+                "per value; use influence_on"
+            )
+        q, k, v = self.tokens
+        row, column = token
+        with torch.enable_grad():
+            v = v.clone().requires_grad_()
+            out = self.mixer.attend(q, k, v, self.context)
+            # heads do not see each other: one backward pass serves all
+            (gradient,) = torch.autograd.grad(
+                out[0, row * self.context.width + column, :, 0].sum(), v
+            )
+        return gradient[0, :, :, 0].T.unflatten(-1, self.size)
+
+    def influence_on(self, token: tuple[int, int]) -> Tensor:
+        """How strongly the mixer's output at a token depends on every token of its input.
+
+        The root mean square of the derivative of all output channels by all input channels,
+        estimated from random combinations of output channels. It works for any mixer.
+
+        Args:
+            token: Row and column of the output.
+
+        Returns:
+            (H, W), not negative.
+        """
+        row, column = token
+        generator = torch.Generator().manual_seed(0)
+        with torch.enable_grad():
+            x = self.x.clone().requires_grad_()
+            out = self.mixer(x, self.context)[0, :, row, column]
+            total = torch.zeros(self.size, device=x.device)
+            for _ in range(_PROBES):
+                signs = torch.randint(0, 2, out.shape, generator=generator).to(out) * 2 - 1
+                (gradient,) = torch.autograd.grad(out, x, signs, retain_graph=True)
+                total += gradient[0].square().mean(0)
+        return (total / (_PROBES * len(out))).sqrt()
+
+
+def find_mixers(backbone: nn.Module) -> list[list[TokenMixer]]:
+    """The token mixers of every stage, in the order of their blocks.
+
+    Raises:
+        ValueError: There are none.
+    """
+    mixers = [
+        [module for module in stage.modules() if isinstance(module, TokenMixer)]
+        for stage in getattr(backbone, "stages", ())
+    ]
+    if not any(mixers):
+        raise ValueError(
+            f"{type(backbone).__name__} has no token mixers in its stages, whose attention could "
+            "be drawn; its feature maps can be (--features)"
+        )
+    return mixers
+
+
+def record_mixers(
+    backbone: nn.Module,
+    image: Tensor,
+    stages: Sequence[int] | None = None,
+    blocks: Sequence[int] = (-1,),
+) -> list[MixerCall]:
+    """Run a backbone on an image, and keep what some of its mixers were called with.
+
+    Args:
+        backbone: Any `PyramidViT`, or a network with ``stages`` that hold token mixers.
+        image: (1, 3, H, W), normalised.
+        stages: Stages from 0; None for all.
+        blocks: Blocks of each of them, from 0 or, if negative, from the last.
+
+    Returns:
+        The calls, stage by stage.
+
+    Raises:
+        ValueError: There is no such stage or block, or there are no mixers.
+    """
+    mixers = find_mixers(backbone)
+    chosen = {}
+    for stage in range(len(mixers)) if stages is None else stages:
+        if not 0 <= stage < len(mixers):
+            raise ValueError(
+                f"there is no stage {stage}: {type(backbone).__name__} has the stages 0 to "
+                f"{len(mixers) - 1}"
+            )
+        count = len(mixers[stage])
+        for block in blocks:
+            if not -count <= block < count:
+                raise ValueError(
+                    f"there is no block {block} in stage {stage}: it has {count} with a token "
+                    f"mixer, 0 to {count - 1}, or {-count} to -1 counted from the last"
+                )
+            chosen[stage, block % count] = mixers[stage][block]
+    inputs: dict[nn.Module, tuple] = {}
+    tokens: dict[nn.Module, tuple] = {}
+    was_training = backbone.training
+    backbone.eval()
+    try:
+        with torch.no_grad(), _recording(chosen.values(), inputs, tokens):
+            backbone(image)
+    finally:
+        backbone.train(was_training)
+    strides = backbone.stage_strides
+    return [
+        MixerCall(
+            stage,
+            block,
+            len(mixers[stage]),
+            strides[stage],
+            mixer,
+            *inputs[mixer],
+            tokens.get(mixer),
+        )
+        for (stage, block), mixer in chosen.items()
+    ]
+
+
+@contextmanager
+def _recording(mixers, inputs: dict, tokens: dict) -> Iterator[None]:
+    """Note the arguments of the mixers and of their ``attend`` while the context is open."""
+
+    def note_input(mixer, args):
+        inputs[mixer] = args
+
+    def spy(mixer):
+        attend = mixer.attend
+
+        def note_tokens(q, k, v, context):
+            tokens[mixer] = (q, k, v)
+            return attend(q, k, v, context)
+
+        return note_tokens
+
+    mixers = list(mixers)
+    spied = [mixer for mixer in mixers if hasattr(mixer, "attend")]
+    handles = [mixer.register_forward_pre_hook(note_input) for mixer in mixers]
+    for mixer in spied:
+        mixer.attend = spy(mixer)
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for mixer in spied:
+            del mixer.attend
