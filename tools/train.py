@@ -1,22 +1,20 @@
 #!/usr/bin/env python
 """Train a model from a config: ``python tools/train.py CONFIG [--work-dir DIR] [--resume] ...``"""
 
-import argparse
-import os
-
 from mmeffvit import compat
 
 
 def parse_args(argv=None):
-    from mmengine.config import DictAction
+    from mmeffvit.engine import arguments
 
-    parser = argparse.ArgumentParser(description="Train a model from a config.")
+    parser = arguments.launch_parser("Train a model from a config.", "train_cfg.max_epochs=1")
     parser.add_argument(
-        "config",
-        help="file, or upstream name such as mmdet::retinanet/retinanet_r50_fpn_1x_coco.py",
+        "--recipe",
+        choices=["keep", "adamw"],
+        help="with --backbone: keep the optimizer, or set AdamW; default keep",
     )
     parser.add_argument(
-        "--work-dir", help="logs and checkpoints go here; default work_dirs/<config>"
+        "--backbone-checkpoint", metavar="FILE", help="with --backbone: weights to start from"
     )
     parser.add_argument(
         "--resume",
@@ -29,31 +27,15 @@ def parse_args(argv=None):
     parser.add_argument(
         "--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size"
     )
-    parser.add_argument("--data-root", metavar="DIR", help="where all datasets of the config lie")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        metavar="KEY=VALUE",
-        help='override config entries: train_cfg.max_epochs=1 key="[a,b]" key="[(a,b),(c,d)]"',
-    )
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    # torch.distributed.launch passes this one
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
-    args = parser.parse_args(argv)
-    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    return args
+    return arguments.parse(parser, argv)
 
 
 def main(argv=None):
     compat.setup()
     args = parse_args(argv)
-    from mmeffvit.engine import data, environment, launch, resume
+    from mmeffvit.engine import arguments, data, environment, launch, resume
 
-    cfg = launch.load_config(args.config)
-    cfg.launcher = args.launcher
-    launch.apply_options(cfg, args.cfg_options, args.data_root)
-    launch.set_work_dir(cfg, args.work_dir)
+    cfg = arguments.load_config(args)
     if args.amp:
         launch.enable_amp(cfg)
     if args.auto_scale_lr:

@@ -14,7 +14,8 @@ from mmengine.config import Config
 from mmeffvit import compat
 from mmeffvit.models import zoo
 from mmeffvit.models.backbones import BaseBackbone
-from mmeffvit.swap import leftovers, readers, recipe as recipes
+from mmeffvit.swap import leftovers, readers
+from mmeffvit.swap import recipe as recipes
 from mmeffvit.swap.changes import Editor, Path, plain
 from mmeffvit.swap.errors import SwapError
 from mmeffvit.swap.levels import Level, build_meta, measure_backbone, measure_neck
@@ -146,21 +147,25 @@ def _drop_branches(editor: Editor, owner: Path) -> None:
 # -- which maps ------------------------------------------------------------------------------------
 
 
-def _first_neck(editor: Editor, owner: Path) -> Path | None:
-    neck = editor.get((*owner, "neck"))
+def _reading_neck(editor: Editor, owner: Path) -> Path | None:
+    """The first neck, unless it takes maps as they come, such as a global average."""
+    path = (*owner, "neck")
+    neck = editor.get(path)
     if isinstance(neck, (list, tuple)) and neck:
-        return (*owner, "neck", 0)
-    return (*owner, "neck") if isinstance(neck, Mapping) else None
+        path = (*path, 0)
+        neck = neck[0]
+    if not isinstance(neck, Mapping):
+        return None
+    _refuse(neck)
+    return path if readers.names_channels(neck) else None
 
 
 def _read_levels(editor: Editor, owner: Path, old: Sequence[Level], scope: str) -> list[int]:
     """Indices of the maps that anything reads, ascending; checked to be of a pyramid."""
-    neck = _first_neck(editor, owner)
+    neck = _reading_neck(editor, owner)
     read: set[int] = set()
     if neck is not None:
-        _refuse(editor.get(neck))
-        taken = readers.neck_reads(editor.get(neck), old, scope)
-        read.update(range(len(old)) if taken is None else taken)
+        read.update(readers.neck_reads(editor.get(neck), old, scope))
     else:
         for path in readers.iter_heads(editor, owner):
             read.update(readers.head_reads(editor.get(path), old))
@@ -228,7 +233,7 @@ def _connect(
         Level(channels, old[i].stride, old[i].depth_stride)
         for channels, i in zip(network.out_channels, read)
     ]
-    neck = _first_neck(editor, owner)
+    neck = _reading_neck(editor, owner)
     if neck is not None:
         _write_neck(editor, owner, neck, old, new, scope)
     else:
@@ -251,8 +256,7 @@ def _write_neck(
     editor: Editor, owner: Path, neck: Path, old: Sequence[Level], new: Sequence[Level], scope: str
 ) -> None:
     before = plain(editor.get(neck))
-    if readers.neck_reads(before, old, scope) is not None:
-        readers.write_neck(editor, neck, old, new, scope)
+    readers.write_neck(editor, neck, old, new, scope)
     made, makes = (
         measure_neck(before, old, scope),
         measure_neck(plain(editor.get(neck)), new, scope),
@@ -286,9 +290,7 @@ def _keeps_channels(editor: Editor, owner: Path) -> bool:
     return isinstance(editor.get((*owner, "roi_head", "shared_head")), Mapping)
 
 
-def _map_channels(
-    editor: Editor, owner: Path, new: Sequence[Level], old: Sequence[Level]
-) -> None:
+def _map_channels(editor: Editor, owner: Path, new: Sequence[Level], old: Sequence[Level]) -> None:
     mapper = {
         "type": "ChannelMapper",
         "in_channels": [new[-1].channels],

@@ -103,15 +103,20 @@ def _lines(change: Mapping[str, Any], side: str) -> list[str]:
 
 
 def _render(name: str, value: Any, indent: str = "") -> list[str]:
-    """``name = value``, a dict over several lines if it is long."""
+    """``name = value``, a dict or list over several lines if it is long."""
     line = f"{indent}{name} = {_inline(value)}"
     if len(line) <= 96 or not value or not isinstance(value, (dict, list, tuple)):
         return [line]
     if isinstance(value, dict):
-        inner = [_render(str(key), item, indent + "    ") for key, item in value.items()]
-        return [f"{indent}{name} = dict(", *(line for lines in inner for line in lines), f"{indent})"]
-    inner = [_render(f"[{i}]", item, indent + "    ") for i, item in enumerate(value)]
-    return [f"{indent}{name} = [", *(line for lines in inner for line in lines), f"{indent}]"]
+        items = [(str(key), item) for key, item in value.items()]
+        opening, closing = "dict(", ")"
+    else:
+        items = [(f"[{i}]", item) for i, item in enumerate(value)]
+        opening, closing = "[", "]"
+    lines = [f"{indent}{name} = {opening}"]
+    for key, item in items:
+        lines += _render(key, item, indent + "    ")
+    return [*lines, f"{indent}{closing}"]
 
 
 def _inline(value: Any) -> str:

@@ -86,9 +86,7 @@ def embed_teacher(editor: Editor, owner: Path) -> None:
     editor.set((*owner, "teacher_config"), value, "written out, as the path fits upstream only")
 
 
-def clean_optimizer(
-    editor: Editor, owner: Path, old: Iterable[str], new: nn.Module
-) -> None:
+def clean_optimizer(editor: Editor, owner: Path, old: Iterable[str], new: nn.Module) -> None:
     """Rules for parameters that the model no longer has.
 
     Args:

@@ -57,9 +57,8 @@ class _TablesOnCpu(TorchFunctionMode):
 def build_meta(cfg: Mapping[str, Any] | Sequence, scope: str) -> nn.Module:
     """Build a module without memory for its weights, and without reading pretrained ones."""
     cfg = _without_weights(plain(cfg))
-    with DefaultScope.overwrite_default_scope(scope):
-        with torch.device("meta"), _TablesOnCpu():
-            module = MODELS.build(cfg)
+    with DefaultScope.overwrite_default_scope(scope), torch.device("meta"), _TablesOnCpu():
+        module = MODELS.build(cfg)
     module = module.to("meta")
     module.eval()  # some return nothing
     return module
@@ -149,7 +148,7 @@ def measure_neck(
     try:
         neck = build_meta(cfg, scope)
         maps = tuple(
-            torch.empty(1, lv.channels, -(-_SIDE // lv.stride), -(-_SIDE // lv.stride), device="meta")
+            torch.empty(1, lv.channels, _SIDE // lv.stride, _SIDE // lv.stride, device="meta")
             for lv in levels
         )
         with torch.no_grad():

@@ -33,11 +33,14 @@ def _is_channels(value: Any) -> bool:
 # -- necks -----------------------------------------------------------------------------------------
 
 
-def neck_reads(neck: Mapping[str, Any], levels: Sequence[Level], scope: str) -> list[int] | None:
-    """Indices of the maps that a neck takes; None if it takes any (and names no channels)."""
-    channels = neck.get("in_channels")
-    if not _is_channels(channels):
-        return None
+def names_channels(cfg: Mapping[str, Any]) -> bool:
+    """Whether a neck or head says how many channels it takes."""
+    return _is_channels(cfg.get("in_channels"))
+
+
+def neck_reads(neck: Mapping[str, Any], levels: Sequence[Level], scope: str) -> list[int]:
+    """Indices of the maps that a neck takes."""
+    channels = neck["in_channels"]
     named = _match(channels, levels, type_name(neck))
     if isinstance(channels, int):
         return named

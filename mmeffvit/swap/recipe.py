@@ -50,7 +50,9 @@ def _scale_schedule(editor: Editor, factor: float, scope: str) -> None:
     schedulers = editor.cfg.get("param_scheduler")
     if not schedulers:
         return
-    new: list[dict[str, Any]] = plain([schedulers] if isinstance(schedulers, Mapping) else schedulers)
+    new: list[dict[str, Any]] = plain(
+        [schedulers] if isinstance(schedulers, Mapping) else schedulers
+    )
     for scheduler in new:
         for key in ("eta_min", "eta_max"):
             if scheduler.get(key):

@@ -28,8 +28,6 @@ def parse_args(argv=None):
 def main(argv=None):
     args = parse_args(argv)
     compat.setup()
-    import mmdet.models
-    import mmpretrain.models
     import mmseg.models  # noqa: F401 (once here, and not in the process of every method)
 
     from mmeffvit.analysis.swap_zoo import methods, sweep, table

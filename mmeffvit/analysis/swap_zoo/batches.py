@@ -147,12 +147,11 @@ class Batches:
     def _clip(self, frames: int) -> dict[str, Any]:
         from mmdet.structures import TrackDataSample
 
-        clip = TrackDataSample()
-        clip.video_data_samples = []
-        for i in range(frames):
-            sample = self._labelled(i)
+        samples = [self._labelled(i) for i in range(frames)]
+        for i, sample in enumerate(samples):
             sample.set_metainfo({"frame_id": i, "ori_video_length": frames, "is_video_data": True})
-            clip.video_data_samples.append(sample)
+        clip = TrackDataSample()
+        clip.video_data_samples = samples
         clip.set_metainfo({"key_frames_inds": [0], "ref_frames_inds": list(range(1, frames))})
         return {"inputs": torch.stack([self._image() for _ in range(frames)]), "data_samples": clip}
 

@@ -78,8 +78,10 @@ def _in_process(function: Callable, method: Method, swap: bool, timeout: float) 
 
 
 def _call(function: Callable, method: Method, swap: bool, sender: Connection) -> None:
-    os.environ["TQDM_DISABLE"] = "1"
     try:
+        with open(os.devnull, "w") as nowhere:  # the toolboxes log every parameter
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
         result = function(method, swap=swap)
     except BaseException as error:  # SystemExit of a config is a result, too
         result = _failure(_sentence(error), isinstance(error, SwapError))

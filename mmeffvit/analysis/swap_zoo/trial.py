@@ -53,7 +53,7 @@ def try_method(method: Method, backbone: str = "ravlt", swap: bool = True) -> di
     if swap:
         cfg = reload(swap_backbone(cfg, backbone, arch=TINY))
     owner = find_owner(cfg)
-    cfg.model = Config(_without_files(plain(cfg.model)))._cfg_dict
+    cfg.model = Config(_cheaper(_without_files(plain(cfg.model))))._cfg_dict
     scope = cfg.get("default_scope") or method.toolbox
     with DefaultScope.overwrite_default_scope(scope):
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
@@ -101,6 +101,23 @@ def _without_files(value: Any) -> Any:
         return {k: None if k in drop else _without_files(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(_without_files(item) for item in value)
+    return value
+
+
+#: settings of training and testing that cost time and are no part of a network
+_FEWER = {"num_points": 256, "num": 32, "nms_pre": 100, "max_per_img": 20}
+
+
+def _cheaper(value: Any, inside: bool = False) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: min(item, _FEWER[key])
+            if inside and key in _FEWER and type(item) is int
+            else _cheaper(item, inside or key in ("train_cfg", "test_cfg"))
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return type(value)(_cheaper(item, inside) for item in value)
     return value
 
 

@@ -1,0 +1,63 @@
+#!/usr/bin/env python
+"""Put one of our backbones into a config of mmdet or mmseg.
+
+``python tools/swap_backbone.py mmdet::retinanet/retinanet_r50_fpn_1x_coco.py --backbone rmt-tiny
+--out retinanet_rmt-tiny.py`` prints what it changed and why, and writes a config that stands alone.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from mmeffvit import compat
+
+
+def parse_args(argv=None):
+    from mmeffvit.engine.arguments import add_swap_options
+    from mmeffvit.swap import RECIPES
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "source",
+        help="config file, or upstream name such as mmdet::retinanet/retinanet_r50_fpn_1x_coco.py",
+    )
+    parser.add_argument("--backbone", required=True, metavar="NAME", help="such as rmt-tiny")
+    parser.add_argument("--checkpoint", metavar="FILE", help="weights of the backbone")
+    parser.add_argument(
+        "--recipe", choices=RECIPES, default="keep", help="keep the optimizer, or set AdamW"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the new config here")
+    add_swap_options(parser)
+    args = parser.parse_args(argv)
+    if args.out is not None and args.out.suffix != ".py":
+        parser.error(f"--out writes a config in Python, so its name ends with .py; got {args.out}")
+    return args
+
+
+def main(argv=None):
+    compat.setup()
+    args = parse_args(argv)
+    from mmeffvit.swap import format_changes, swap_backbone
+
+    cfg = swap_backbone(
+        args.source,
+        args.backbone,
+        recipe=args.recipe,
+        checkpoint=args.checkpoint,
+        where=args.where,
+        **(args.backbone_options or {}),
+    )
+    print(f"--- {args.source}\n+++ {args.out or cfg.filename}")
+    print(format_changes(cfg.backbone_swap.changes))
+    if args.out is not None:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = args.out.with_suffix(".tmp.py")
+        cfg.dump(str(unfinished))
+        os.replace(unfinished, args.out)
+        print(f"written to {args.out}")
+
+
+if __name__ == "__main__":
+    from mmeffvit.engine.launch import exit_with_sentence
+
+    exit_with_sentence(main)
