@@ -51,6 +51,14 @@ param_scheduler = [
     dict(type="PolyLR", power=1.0, eta_min=1e-5, by_epoch=False, begin=30, end=max_iters),
 ]
 
+# leaves predictions.png and curves.png in the work directory
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(
+        type="mmeffvit.SegmentationFiguresHook",
+        title="Semantic FPN with RMT on handwritten digits",
+    ),
+]
 default_hooks = dict(
     timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=10, log_metric_by_epoch=False),

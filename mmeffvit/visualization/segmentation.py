@@ -46,7 +46,7 @@ def draw_labels(
     palette: Sequence[Sequence[int]],
     size: tuple[int, int] | None = None,
 ) -> Image.Image:
-    """Lay a label map over an image.
+    """Lay a label map over an image in grey, so that a class has one hue wherever it is.
 
     Args:
         image: (H, W, 3), uint8, RGB.
@@ -65,7 +65,7 @@ def draw_labels(
         hatched = np.where((x + y) % 8 < 3, np.float32(0.75), np.float32(0.15))
         colours[~known] = _UNLABELLED_COLOUR
         opacity[~known] = hatched[~known]
-    canvas = np.asarray(ground, np.float32)
+    canvas = np.asarray(ground.convert("L").convert("RGB"), np.float32)
     canvas = canvas + opacity[..., None] * (colours - canvas)
     edges = np.zeros(labels.shape, bool)
     edges[:, 1:] |= labels[:, 1:] != labels[:, :-1]
