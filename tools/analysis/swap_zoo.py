@@ -25,6 +25,12 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
+def versions():
+    """Of the packages that were measured."""
+    packages = compat.probe().packages
+    return ", ".join(f"{name} {packages[name]}" for name in sorted(packages) if "mm" in name)
+
+
 def main(argv=None):
     args = parse_args(argv)
     compat.setup()
@@ -45,7 +51,7 @@ def main(argv=None):
         if args.verbose and row.get("traceback"):
             print(row["traceback"], flush=True)
     if args.table:
-        table.write_table(args.table, sweep.read_rows(args.out))
+        table.write_table(args.table, sweep.read_rows(args.out), versions())
 
 
 if __name__ == "__main__":
