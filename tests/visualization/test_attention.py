@@ -375,9 +375,7 @@ def test_features_of_some_stages():
     assert "stage 3: 32 × 2 × 3" in words
     assert "weights: w.pth" in words
     assert "random" not in words
-    with pytest.raises(
-        ValueError, match="no map of stage 0: PyramidViT returns those"
-    ):
+    with pytest.raises(ValueError, match="no map of stage 0: PyramidViT returns those"):
         draw_features(backbone, image, stages=[0])
 
 

@@ -78,7 +78,7 @@ def draw_scan(call: MixerCall, token: tuple[int, int], heads: Sequence[int]) -> 
         for p, title in zip(paths, titles)
     ]
     legend = ("in one way", f"in {most} ways") if most > 1 else None
-    row = MapRow(note, maps, "spring", legend, opacity=(0.65, 0.65))
+    row = MapRow(note, maps, "spring", legend, opacity=(0.5, 0.7))
     note = "Attention of the marked token after all steps, as multiples of the mean weight."
     return [row, *attention_rows(call, token, heads, note)]
 

@@ -163,7 +163,9 @@ def _arrange(section: Section, columns: int, room: float) -> list[list[_Block]]:
         half = short * (_PANEL + _GAP) - _GAP
         last = lines[-1] if lines else []
         if len(row.maps) <= short and len(last) == 1 and len(last[0].row.maps) <= short:
-            lines[-1] = [_Block(last[0].row, last[0].strides, half), _Block(row, strides, half)]
+            # words of the left one end before those of the right one begin
+            left = _Block(last[0].row, last[0].strides, half - _GAP)
+            lines[-1] = [left, _Block(row, strides, half)]
         else:
             lines.append([_Block(row, strides, room)])
     return lines
