@@ -1,8 +1,8 @@
 """Pictures of what a model learns: contact sheets of its predictions and curves of its training.
 
 `mmeffvit.visualization.hooks` needs mmengine and draws them during training and testing; the rest
-works on arrays and files. `mmeffvit.visualization.attention` draws what the attention operators of a
-backbone do on an image.
+works on arrays and files. `mmeffvit.visualization.attention` draws what the attention operators of
+a backbone do on an image.
 """
 
 from mmeffvit.visualization.contact_sheet import Example, Objects, draw_contact_sheet

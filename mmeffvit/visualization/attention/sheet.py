@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _INK, _FAINT, _WARNING, _LINE = "#1c2026", "#5a636e", "#b3400a", "#dde2e8"
 # everything in pixels at this resolution, and printed finer
-_DPI, _FINE = 100, 1.4
+_DPI, _FINE = 100, 1.3
 _PANEL, _GAP, _MARGIN, _COLUMNS = 236, 12, 24, 4
 _SECTION, _LINE_HEIGHT, _TITLE, _ROW_GAP = 40, 19, 22, 22
 _BAR = 76
