@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import logging
 from collections.abc import Iterator
 from typing import Any
 
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -111,7 +113,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             super().add_params(params, module, prefix, **kwargs)
             return
         single: list[dict] = []
-        super().add_params(single, module, **kwargs)
+        with _quiet():
+            super().add_params(single, module, **kwargs)
         groups = self._merge(module, single)
         for group in groups:
             print_log(_describe(group), logger="current")
@@ -182,6 +185,18 @@ def find_layered_modules(model: nn.Module) -> dict[str, nn.Module]:
             "layer_decay_rate out"
         )
     return innermost
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """mmengine logs a line for every option of every parameter, before they are scaled by depth."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _is_under(name: str, parent: str) -> bool:
