@@ -116,6 +116,27 @@ def draw_contact_sheet(
     )
 
 
+def draw_objects(
+    image: np.ndarray,
+    objects: Objects,
+    classes: Sequence[str],
+    size: tuple[int, int] | None = None,
+) -> Image.Image:
+    """Draw objects into an image, with their classes and scores; neighbours differ in colour.
+
+    Args:
+        image: (H, W, 3), uint8, RGB.
+        objects: What to draw, the first at the bottom.
+        classes: Names of the classes.
+        size: Width and height of the picture; those of the image by default.
+    """
+    size = size or (image.shape[1], image.shape[0])
+    ground = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+    colours = [PALETTE[index % len(PALETTE)] for index in range(len(objects))]
+    crowd = np.zeros(len(objects), bool)
+    return _draw_objects(ground, size[0] / image.shape[1], objects, colours, classes, crowd)
+
+
 def draw_example(
     example: Example, classes: Sequence[str], score_thr: float, size: tuple[int, int]
 ) -> tuple[list[Image.Image], str]:

@@ -264,14 +264,14 @@ def to_example(sample) -> Example:
     return Example(
         image=image,
         truth=_truth(sample, image.shape[:2]),
-        prediction=_objects(sample.pred_instances, image.shape[:2]),
+        prediction=to_objects(sample.pred_instances, image.shape[:2]),
         name=Path(sample.img_path).name,
     )
 
 
 def _truth(sample, shape: tuple[int, int]) -> Objects:
     parts = [
-        _objects(sample.get(name), shape)
+        to_objects(sample.get(name), shape)
         for name in ("gt_instances", "ignored_instances")
         if sample.get(name) is not None
     ]
@@ -287,8 +287,8 @@ def _truth(sample, shape: tuple[int, int]) -> Objects:
     )
 
 
-def _objects(instances, shape: tuple[int, int]) -> Objects:
-    """mmdet's `InstanceData` as arrays."""
+def to_objects(instances, shape: tuple[int, int]) -> Objects:
+    """mmdet's `InstanceData` on the CPU, in an image of `shape` (height, width), as arrays."""
     boxes = instances.bboxes
     boxes = getattr(boxes, "tensor", boxes)
     masks = instances.get("masks")

@@ -79,6 +79,7 @@ def draw_label_maps(
     maps: Mapping[str, np.ndarray],
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
+    size: tuple[int, int] | None = None,
 ) -> Image.Image:
     """Lay each of several label maps over the image, side by side, above a legend of their classes.
 
@@ -87,11 +88,12 @@ def draw_label_maps(
         maps: Label maps (H, W) by their titles; a single one stands without its title.
         classes: Names of the classes.
         palette: RGB of each class.
+        size: Width and height of each; those of the image by default.
     """
-    pictures = [draw_labels(image, labels, palette) for labels in maps.values()]
+    width, height = size or (image.shape[1], image.shape[0])
+    pictures = [draw_labels(image, labels, palette, (width, height)) for labels in maps.values()]
     legend = make_legend(list(maps.values()), classes, palette)
     top = _TITLE if len(maps) > 1 else 0
-    height, width = image.shape[:2]
     total = len(maps) * (width + _PAD) - _PAD
     inner = max(total, _LEAST_WIDTH) - 2 * _PAD
     foot = legend_height(legend, inner) + 2 * _PAD

@@ -1,0 +1,184 @@
+"""Predicting on images that lie on disk, with the test pipeline and the test step of a config."""
+
+import copy
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+
+from mmeffvit.checkpoint import read_checkpoint
+from mmeffvit.datasets.transforms import UnreadableImageError
+from mmeffvit.engine.data import iter_datasets
+from mmeffvit.engine.errors import LaunchError
+from mmeffvit.engine.evaluation import check_weights
+
+_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+def find_images(arguments: Sequence[str], outside: str | os.PathLike | None = None) -> list[Path]:
+    """Images named on a command line.
+
+    Args:
+        arguments: Files, folders, which are searched with all that is below them, and patterns such
+            as ``'photos/*.jpg'``.
+        outside: A folder that is left out when another is searched, as results of an earlier run
+            may lie in it.
+
+    Returns:
+        Each image once, in the order of the arguments; those of a folder or a pattern sorted.
+
+    Raises:
+        LaunchError: An argument names no image.
+    """
+    found: dict[Path, None] = {}
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            images = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
+            if outside is not None:
+                results = Path(outside).resolve()
+                images = [p for p in images if results not in p.resolve().parents]
+        elif path.is_file():
+            images = [path]
+        else:
+            matches = map(Path, sorted(glob.glob(argument, recursive=True)))
+            images = [p for p in matches if p.is_file()]
+        if not images:
+            raise LaunchError(
+                f"There is no image at {argument!r} (looked for at {path.resolve()}): name files, "
+                f"patterns, or folders with files that end with {', '.join(_SUFFIXES)}."
+            )
+        found.update(dict.fromkeys(images))
+    return list(found)
+
+
+class Predictor:
+    """A trained model, and the way to it from an image file.
+
+    Args:
+        cfg: Of mmdet, mmseg or mmpretrain.
+        checkpoint: A .pth or .safetensors file, read without running any code in it; all parameters
+            of the model must be in it.
+        device: Such as ``'cpu'`` or ``'cuda:0'``.
+
+    Attributes:
+        metainfo: What the labels mean (``classes``, ``palette``, ``reduce_zero_label``), from the
+            checkpoint, or from the data set that the config tests on.
+
+    Raises:
+        LaunchError: The config tests on nothing, or names no classes.
+        CheckpointError: The checkpoint cannot be read, or belongs to another model.
+    """
+
+    def __init__(self, cfg: Config, checkpoint: str, device: str = "cpu") -> None:
+        init_default_scope(cfg.get("default_scope") or "mmengine")
+        datasets = list(iter_datasets((cfg.get("test_dataloader") or {}).get("dataset")))
+        if not datasets or not datasets[0].get("pipeline"):
+            raise LaunchError(
+                "The config has no test_dataloader.dataset.pipeline, by which images are prepared."
+            )
+        self.pipeline = Compose(_pipeline_for_files(datasets[0]["pipeline"]))
+        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        check_weights(model, checkpoint)
+        self.metainfo = _read_metainfo(checkpoint, datasets[0])
+        model.cfg = cfg
+        self.model = model.to(device).eval()
+
+    def load(self, path: str | os.PathLike, index: int = 0) -> dict[str, Any]:
+        """Prepare an image.
+
+        Args:
+            path: The file.
+            index: Goes into the sample as ``img_id``.
+
+        Raises:
+            UnreadableImageError: The message names the file.
+        """
+        try:
+            return self.pipeline({"img_path": str(path), "img_id": index})
+        except UnreadableImageError:
+            raise
+        except Exception as error:
+            raise UnreadableImageError(
+                f"cannot prepare the image {path}: {type(error).__name__}: {error}"
+            ) from error
+
+    @torch.no_grad()
+    def predict(self, samples: Sequence[dict[str, Any]]) -> list:
+        """Predictions on prepared images of one size, on the CPU, in the toolbox's data samples."""
+        batch = {
+            "inputs": [sample["inputs"] for sample in samples],
+            "data_samples": [sample["data_samples"] for sample in samples],
+        }
+        return [result.cpu() for result in self.model.test_step(batch)]
+
+    def run(
+        self, paths: Iterable[str | os.PathLike], batch_size: int = 1
+    ) -> Iterator[tuple[Path, Any]]:
+        """Predict on many images.
+
+        Images that follow one another share a batch if they have one size after preparation, so
+        that none is padded, and no prediction depends on what else is in the batch.
+
+        Args:
+            paths: Image files.
+            batch_size: Images at once, at most.
+
+        Yields:
+            Every path, in order, with its data sample, or the UnreadableImageError that it raised.
+        """
+        waiting: list[tuple[Path, dict]] = []
+        for index, path in enumerate(map(Path, paths)):
+            try:
+                sample = self.load(path, index)
+            except UnreadableImageError as error:
+                yield from self._flush(waiting)
+                yield path, error
+                continue
+            if waiting and waiting[0][1]["inputs"].shape != sample["inputs"].shape:
+                yield from self._flush(waiting)
+            waiting.append((path, sample))
+            if len(waiting) == batch_size:
+                yield from self._flush(waiting)
+        yield from self._flush(waiting)
+
+    def _flush(self, waiting: list[tuple[Path, dict]]) -> Iterator[tuple[Path, Any]]:
+        if waiting:
+            paths, samples = zip(*waiting)
+            waiting.clear()
+            yield from zip(paths, self.predict(samples))
+
+
+def _pipeline_for_files(pipeline: Sequence[dict]) -> list[dict]:
+    """A test pipeline without annotations, whose loader names what it cannot read."""
+    steps = []
+    for step in copy.deepcopy(list(pipeline)):
+        kind = step["type"].rpartition(".")[2]
+        if "Annotations" in kind:
+            continue
+        if kind == "LoadImageFromFile":
+            step["type"] = "mmeffvit.LoadImageFromFile"
+        steps.append(step)
+    return steps
+
+
+def _read_metainfo(checkpoint: str, dataset: dict) -> dict[str, Any]:
+    stored = read_checkpoint(checkpoint).get("meta") or {}
+    metainfo = {str(k).lower(): v for k, v in (stored.get("dataset_meta") or {}).items()}
+    if not metainfo.get("classes") or not metainfo.get("palette"):
+        # what the data set knows of itself, without reading any file
+        known = DATASETS.build({**dataset, "pipeline": [], "lazy_init": True}).metainfo
+        metainfo = {**known, **{k: v for k, v in metainfo.items() if v is not None}}
+    if not metainfo.get("classes"):
+        raise LaunchError(
+            "Neither the checkpoint nor the config's test data set names the classes; set "
+            "test_dataloader.dataset.metainfo=dict(classes=(...))."
+        )
+    return metainfo
