@@ -24,11 +24,12 @@ from mmeffvit.checkpoint import (
     write_checkpoint,
 )
 from mmeffvit.models.classifier import create_classifier
-from mmeffvit.models.zoo import backbone_classes
+from mmeffvit.models.points import PointSegmentationNet
+from mmeffvit.models.zoo import network_classes, point_backbone_classes
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    families = [name for name, cls in backbone_classes().items() if cls.official_rules]
+    families = [name for name, cls in network_classes().items() if cls.official_rules]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -44,10 +45,17 @@ def check_by_loading(conversion: Conversion) -> str:
     if conversion.variant is None:
         raise CheckpointError(
             f"the widths and depths are those of no published {conversion.family}; known are "
-            f"{', '.join(backbone_classes()[conversion.family].arch_zoo)}. For other sizes use "
+            f"{', '.join(network_classes()[conversion.family].arch_zoo)}. For other sizes use "
             "mmeffvit.checkpoint.convert_official in Python"
         )
     name = f"{conversion.family}-{conversion.variant}"
+    if conversion.family in point_backbone_classes():
+        backbone = point_backbone_classes()[conversion.family](arch=conversion.variant)
+        classifier = conversion.state_dict.get("decode_head.conv_seg.weight")
+        if classifier is None:
+            return f"into {name}: {load_weights(backbone, conversion.state_dict)}"
+        network = PointSegmentationNet(backbone, len(classifier))
+        return f"into the segmentor of {name}: {load_weights(network, conversion.state_dict)}"
     head = conversion.state_dict.get("head.fc.weight")
     network = create_classifier(name, 1000 if head is None else len(head))
     if head is None:

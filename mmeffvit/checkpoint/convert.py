@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from mmeffvit.checkpoint.files import CheckpointError
-from mmeffvit.models.backbones import BaseBackbone
+from mmeffvit.models.network import Network
 from mmeffvit.models.official import KeyRule
-from mmeffvit.models.zoo import backbone_classes
+from mmeffvit.models.zoo import network_classes
 
 #: where authors put the weights, best first: published figures mostly belong to averaged ones
 CONTAINERS = ("model_ema", "state_dict_ema", "model", "state_dict")
@@ -85,7 +85,7 @@ def convert_official(checkpoint: Mapping[str, Any], family: str) -> Conversion:
         ValueError: The family is not known, or its authors published no weights.
         CheckpointError: The weights are not the family's.
     """
-    classes = {name: cls for name, cls in backbone_classes().items() if cls.official_rules}
+    classes = {name: cls for name, cls in network_classes().items() if cls.official_rules}
     if family not in classes:
         raise ValueError(
             f"no official checkpoints are known for '{family}'; they are for {', '.join(classes)}"
@@ -112,7 +112,8 @@ def convert_official(checkpoint: Mapping[str, Any], family: str) -> Conversion:
     if unknown or not any(key.startswith("backbone.") for key in parts):
         raise CheckpointError(_not_the_family(family, weights, unknown, classes))
     state_dict = {target: _join(target, tensors) for target, tensors in parts.items()}
-    return Conversion(family, _variant(classes[family], state_dict), container, state_dict, ignored)
+    variant = classes[family].variant_of_weights(state_dict)
+    return Conversion(family, variant, container, state_dict, ignored)
 
 
 def _apply(rules: tuple[KeyRule, ...], key: str) -> tuple[KeyRule | None, str | None]:
@@ -124,6 +125,8 @@ def _apply(rules: tuple[KeyRule, ...], key: str) -> tuple[KeyRule | None, str | 
 
 
 def _reshape(key: str, value: Tensor, rule: KeyRule) -> Tensor:
+    if rule.transform is not None:
+        return rule.transform(value)
     if rule.ndim is None or value.dim() == rule.ndim:
         return value
     if value.dim() < rule.ndim:
@@ -153,7 +156,7 @@ def _not_the_family(
     family: str,
     weights: Mapping[str, Tensor],
     unknown: list[str],
-    classes: Mapping[str, type[BaseBackbone]],
+    classes: Mapping[str, type[Network]],
 ) -> str:
     others = [
         name
@@ -166,20 +169,3 @@ def _not_the_family(
         f"these are not weights of {family}: {len(unknown)} of {len(weights)} keys do not belong "
         f"to it ({examples}).{hint}"
     )
-
-
-def _variant(cls: type[BaseBackbone], state_dict: Mapping[str, Tensor]) -> str | None:
-    """The published variant with these widths and depths."""
-    dims, depths = [], []
-    stage = 0
-    while f"backbone.stages.{stage}.blocks.0.norm1.weight" in state_dict:
-        dims.append(state_dict[f"backbone.stages.{stage}.blocks.0.norm1.weight"].numel())
-        block = 0
-        while f"backbone.stages.{stage}.blocks.{block}.norm1.weight" in state_dict:
-            block += 1
-        depths.append(block)
-        stage += 1
-    for name, arch in cls.arch_zoo.items():
-        if dims == list(arch["embed_dims"]) and depths == list(arch["depths"]):
-            return name
-    return None

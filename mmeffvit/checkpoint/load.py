@@ -113,7 +113,7 @@ def _may_be_ignored(module: nn.Module, name: str) -> str | None:
         return _may_be_ignored(module.backbone, name.removeprefix("backbone."))
     parts = name.split(".")
     built = getattr(module, "num_built_stages", None)
-    if parts[0] == "head" and not hasattr(module, "head"):
+    if parts[0] in ("head", "decode_head") and not hasattr(module, parts[0]):
         return "the classifier"
     if built is not None and parts[0] == "stages" and int(parts[1]) >= built:
         return "a stage after the last output"

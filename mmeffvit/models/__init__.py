@@ -4,11 +4,13 @@ from mmeffvit.models.backbones import RAVLT, RMT, BaseBackbone, PyramidViT, SecV
 from mmeffvit.models.classifier import PyramidClassifier
 from mmeffvit.models.heads import ConvClsHead
 from mmeffvit.models.necks import ResizeToStrides
+from mmeffvit.models.points import ConDaFormer
 
 __all__ = [
     "RAVLT",
     "RMT",
     "BaseBackbone",
+    "ConDaFormer",
     "ConvClsHead",
     "PyramidClassifier",
     "PyramidViT",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from mmengine.model import BaseModule
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
@@ -89,6 +89,11 @@ class Network(BaseModule):
                 f"unknown: {', '.join(unknown) or 'none'}"
             )
         return copy.deepcopy(dict(arch))
+
+    @classmethod
+    def variant_of_weights(cls, state_dict: Mapping[str, Tensor]) -> str | None:
+        """The published variant with these widths and depths, from weights under our keys."""
+        raise NotImplementedError
 
     def frozen_modules(self) -> list[nn.Module]:
         """Modules that `frozen_stages` freezes; a sub-class lists them."""

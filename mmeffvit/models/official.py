@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,7 @@ class KeyRule:
         part: ``(i, n)`` for the i-th of n tensors that are joined, on their first axis, into ours.
         shift: Added to the first group, as a number, before it is put into the target.
         reason: Why a key is dropped.
+        transform: Makes our tensor from the official one, where more than axes differ.
     """
 
     pattern: str
@@ -25,6 +29,7 @@ class KeyRule:
     part: tuple[int, int] = (0, 1)
     shift: int = 0
     reason: str = ""
+    transform: Callable[[Tensor], Tensor] | None = None
 
     def match(self, key: str) -> re.Match | None:
         return re.fullmatch(self.pattern, key)

@@ -6,14 +6,27 @@ import difflib
 import fnmatch
 from typing import Any
 
-from mmeffvit.models import backbones
+from mmeffvit.models import backbones, points
 from mmeffvit.models.backbones import BaseBackbone
+from mmeffvit.models.network import Network
+from mmeffvit.models.points import BasePointBackbone
 
 
 def backbone_classes() -> dict[str, type[BaseBackbone]]:
     """Family name -> class, for every family with named variants."""
     classes = (getattr(backbones, name) for name in backbones.__all__)
     return {cls.family: cls for cls in classes if cls.arch_zoo}
+
+
+def point_backbone_classes() -> dict[str, type[BasePointBackbone]]:
+    """The same for networks of point clouds, which `list_backbones` leaves out."""
+    classes = (getattr(points, name) for name in points.__all__)
+    return {cls.family: cls for cls in classes if getattr(cls, "arch_zoo", None)}
+
+
+def network_classes() -> dict[str, type[Network]]:
+    """Family name -> class, for images and for points."""
+    return {**backbone_classes(), **point_backbone_classes()}
 
 
 def list_backbones(pattern: str = "*") -> list[str]:

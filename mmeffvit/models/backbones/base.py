@@ -122,6 +122,22 @@ class BaseBackbone(Network):
     def out_strides(self) -> tuple[int, ...]:
         return tuple(self.stage_strides[i] for i in self.out_indices)
 
+    @classmethod
+    def variant_of_weights(cls, state_dict: Mapping[str, Tensor]) -> str | None:
+        dims, depths = [], []
+        stage = 0
+        while f"backbone.stages.{stage}.blocks.0.norm1.weight" in state_dict:
+            dims.append(state_dict[f"backbone.stages.{stage}.blocks.0.norm1.weight"].numel())
+            block = 0
+            while f"backbone.stages.{stage}.blocks.{block}.norm1.weight" in state_dict:
+                block += 1
+            depths.append(block)
+            stage += 1
+        for name, arch in cls.arch_zoo.items():
+            if dims == list(arch["embed_dims"]) and depths == list(arch["depths"]):
+                return name
+        return None
+
     # -- depth -------------------------------------------------------------------------------------
 
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:

@@ -25,12 +25,14 @@ from mmeffvit.ops.points.voxels import (
     grid_size,
     voxel_groups,
 )
+from mmeffvit.ops.points.window_attention import RelativeWindows, window_attention
 from mmeffvit.ops.points.windows import PaddedWindows, partition_windows
 
 __all__ = [
     "Cells",
     "EqualGroups",
     "PaddedWindows",
+    "RelativeWindows",
     "batch_to_offset",
     "bev_scatter",
     "check_finite",
@@ -56,5 +58,6 @@ __all__ = [
     "to_cells",
     "unique_rows",
     "voxel_groups",
+    "window_attention",
     "window_snake_order",
 ]

@@ -5,6 +5,13 @@ float32) and ``outputs(meta, tensors, network)``, which computes every further o
 is no pyramid has ``check(meta, tensors)`` in its place, which computes all of them.
 """
 
-from mmeffvit.testing.families import pointops, ravlt, rmt, secvit, ssvit
+from mmeffvit.testing.families import condaformer, pointops, ravlt, rmt, secvit, ssvit
 
-FAMILIES = {"secvit": secvit, "ravlt": ravlt, "rmt": rmt, "ssvit": ssvit, "pointops": pointops}
+FAMILIES = {
+    "secvit": secvit,
+    "ravlt": ravlt,
+    "rmt": rmt,
+    "ssvit": ssvit,
+    "pointops": pointops,
+    "condaformer": condaformer,
+}

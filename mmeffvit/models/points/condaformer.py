@@ -1,0 +1,404 @@
+"""ConDaFormer: attention in three planes and local structure (arXiv 2312.11112).
+
+An encoder-decoder for the semantic segmentation of rooms. The published networks equal this one
+with a linear classifier on top, `PointSegmentationNet`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmeffvit.layers.drop_path import DropPath
+from mmeffvit.layers.points import PointLevel, SubMConv3d
+from mmeffvit.models.official import KeyRule
+from mmeffvit.models.points.base import BasePointBackbone
+from mmeffvit.ops.points import batch_to_offset, grid_cluster, interpolate, segment_reduce
+from mmeffvit.registry import MODELS
+
+HEAD_DIM = 16
+
+
+class ConDaFormerStem(nn.Module):
+    """A sparse convolution and a residual block of two, at the finest voxels."""
+
+    def __init__(self, in_channels: int, channels: int, implementation: str | None = None):
+        super().__init__()
+        self.conv = SubMConv3d(in_channels, channels, implementation)
+        self.norm = nn.BatchNorm1d(channels)
+        self.conv1 = SubMConv3d(channels, channels, implementation)
+        self.norm1 = nn.BatchNorm1d(channels)
+        self.conv2 = SubMConv3d(channels, channels, implementation)
+        self.norm2 = nn.BatchNorm1d(channels)
+
+    def forward(self, x: Tensor, level: PointLevel) -> Tensor:
+        x = F.leaky_relu(self.norm(self.conv(x, level.neighbours)), 0.2)
+        out = F.leaky_relu(self.norm1(self.conv1(x, level.neighbours)), 0.2)
+        return F.leaky_relu(self.norm2(self.conv2(out, level.neighbours)) + x, 0.2)
+
+
+class GridPool(nn.Module):
+    """Halve the resolution: the largest features, and the mean position, of every cell."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(in_channels, eps=1e-6)
+        self.linear = nn.Linear(in_channels, out_channels, bias=False)
+
+    def forward(self, x: Tensor, level: PointLevel) -> tuple[Tensor, PointLevel]:
+        stride = 2 * level.stride
+        # cells hold running means of positions, not the voxels that went in
+        clusters = grid_cluster(level.xyz, float(stride), level.batch)
+        size = len(clusters)
+        x = segment_reduce(self.linear(self.norm(x)), clusters.inverse, size, "max")
+        counts = segment_reduce(level.counts, clusters.inverse, size)
+        weighted = level.xyz * level.counts[:, None]
+        xyz = segment_reduce(weighted, clusters.inverse, size) / counts[:, None]
+        offset = batch_to_offset(clusters.rows[:, 0])
+        return x, PointLevel(xyz, clusters.rows, offset, counts, stride)
+
+
+class Unpool(nn.Module):
+    """Coarse features interpolated from the three nearest points, and those of the encoder."""
+
+    def __init__(self, in_channels: int, skip_channels: int, out_channels: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(in_channels, eps=1e-6)
+        self.proj = nn.Linear(in_channels, out_channels)
+        self.skip_norm = nn.LayerNorm(skip_channels, eps=1e-6)
+        self.skip_proj = nn.Linear(skip_channels, out_channels)
+
+    def forward(self, x: Tensor, coarse: PointLevel, skip: Tensor, fine: PointLevel) -> Tensor:
+        x = interpolate(self.proj(self.norm(x)), *fine.nearest(coarse))
+        return self.skip_proj(self.skip_norm(skip)) + x
+
+
+class PointMlp(nn.Module):
+    def __init__(self, channels: int, hidden_channels: int):
+        super().__init__()
+        self.fc1 = nn.Linear(channels, hidden_channels)
+        self.fc2 = nn.Linear(hidden_channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class PointBlock(nn.Module):
+    """Pre-norm transformer block; stochastic depth drops single points, as published."""
+
+    def __init__(self, embed_dims: int, mixer: dict[str, Any], drop_path_rate: float = 0.0):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.mixer = MODELS.build(
+            {**mixer, "embed_dims": embed_dims, "num_heads": embed_dims // HEAD_DIM}
+        )
+        self.norm2 = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.mlp = PointMlp(embed_dims, 4 * embed_dims)
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor, level: PointLevel) -> Tensor:
+        x = x + self.drop_path(self.mixer(self.norm1(x), level))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class OutProjection(nn.Module):
+    """The part of the published classifier before its last linear layer."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.linear = nn.Linear(channels, channels)
+        self.norm = nn.BatchNorm1d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.linear(x)))
+
+
+def _kernel_one(weight: Tensor) -> Tensor:
+    """(out, 1, 1, 1, in) of a 1x1x1 convolution to (out, in) of a linear layer.
+
+    spconv multiplies rows by the same memory seen as (in, out): not the transposed weight.
+    """
+    return weight.reshape(weight.shape[-1], weight.shape[0]).t().contiguous()
+
+
+_BLOCK = r"block(\d+)\.(\d+)\."
+_OURS = r"backbone.blocks.\1.\2."
+
+
+def _local_structure(suffix: str, name: str) -> tuple[KeyRule, ...]:
+    attn, target = rf"{_BLOCK}attn\.", rf"{_OURS}mixer.{name}."
+    return (
+        KeyRule(
+            rf"{attn}conv_1{suffix}\.0\.weight",
+            rf"{target}point.weight",
+            shift=-1,
+            transform=_kernel_one,
+        ),
+        *(
+            KeyRule(rf"{attn}conv_{part}\.(\w+)", rf"{target}{ours}.\3", shift=-1)
+            for part, ours in (
+                (rf"1{suffix}\.1", "point_norm"),
+                (rf"3{suffix}\.0", "depthwise"),
+                (rf"3{suffix}\.1", "depthwise_norm"),
+                (rf"3{suffix}\.3", "linear"),
+                (rf"3{suffix}\.4", "linear_norm"),
+            )
+        ),
+    )
+
+
+def _arch(embed_dims, decoder_dims, depths, window_size, in_channels, voxel_size) -> dict[str, Any]:
+    return {
+        "stem_dims": 48,
+        "embed_dims": embed_dims,
+        "depths": depths,
+        "decoder_dims": decoder_dims,
+        "decoder_depths": (0,) * len(depths),
+        "window_size": window_size,
+        "quant_size": 0.25,
+        "in_channels": in_channels,
+        "voxel_size": voxel_size,
+    }
+
+
+@MODELS.register_module()
+class ConDaFormer(BasePointBackbone):
+    """ConDaFormer for S3DIS, ScanNet and ScanNet200 (arXiv 2312.11112).
+
+    The keys of an arch dict are ``stem_dims``, ``embed_dims`` and ``depths`` (one entry per stage
+    of the encoder; widths are multiples of 48), ``decoder_dims`` and ``decoder_depths`` (as many,
+    from the coarsest level to the finest), ``window_size`` in cells, ``quant_size`` (length of a
+    relative-position bin in cells), ``in_channels`` and ``voxel_size``.
+
+    Rooms are expected as one point per voxel, with the channels x, y, z in metres, then (ScanNet)
+    the normal, then the colour.
+
+    Args:
+        arch: 's3dis', 'scannet', 'scannet200' or a dict.
+        in_channels: Channels of the input with the coordinates, where not the variant's.
+        voxel_size: Side of a voxel in metres, where not the variant's.
+        mixer: Config of the mixer of all blocks, or one per list of blocks (encoder stages, then
+            decoder stages), in place of `TriPlaneMixer`; it gets ``embed_dims``, ``num_heads`` and
+            ``shifted``.
+        per_sample_windows: Let windows start at the corner of each sample, not of the batch; see
+            `TriPlaneMixer`.
+        out_proj: End with the linear layer, batch norm and ReLU before the published classifier.
+        frozen_stages: -1 freezes nothing, 0 the stem, i the stem and the first i encoder stages.
+        implementation: Of `mmeffvit.ops.points`; None lets them choose.
+        **kwargs: Those of `Network`: ``drop_path_rate``, ``norm_eval``, ``with_cp``, ``init_cfg``.
+
+    Raises:
+        ValueError: Stages, widths or mixers do not fit.
+    """
+
+    family: ClassVar[str] = "condaformer"
+    arch_keys: ClassVar[tuple[str, ...]] = (
+        "stem_dims",
+        "embed_dims",
+        "depths",
+        "decoder_dims",
+        "decoder_depths",
+        "window_size",
+        "quant_size",
+        "in_channels",
+        "voxel_size",
+    )
+    arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
+        "s3dis": _arch((96, 192, 384), (192, 96, 48), (2, 6, 2), 8, 6, 0.04),
+        "scannet": _arch((96, 192, 384, 384), (384, 192, 96, 48), (2, 2, 6, 2), 10, 9, 0.02),
+        "scannet200": _arch((96, 192, 384, 384), (384, 192, 96, 48), (2, 2, 6, 2), 8, 9, 0.02),
+    }
+    drop_path_rates: ClassVar[dict[str, float]] = {"s3dis": 0.5, "scannet": 0.3, "scannet200": 0.3}
+    official_rules: ClassVar[tuple[KeyRule, ...]] = (
+        KeyRule(r"stem\.0\.weight", r"backbone.stem.conv.weight"),
+        KeyRule(r"stem\.1\.(\w+)", r"backbone.stem.norm.\1"),
+        KeyRule(r"stem\.3\.conv([12])\.weight", r"backbone.stem.conv\1.weight"),
+        KeyRule(r"stem\.3\.bn([12])\.(\w+)", r"backbone.stem.norm\1.\2"),
+        KeyRule(r"pool(\d+)\.(linear|norm)\.(\w+)", r"backbone.pools.\1.\2.\3", shift=-1),
+        KeyRule(rf"{_BLOCK}norm([12])\.(\w+)", rf"{_OURS}norm\3.\4", shift=-1),
+        KeyRule(rf"{_BLOCK}mlp\.(fc[12])\.(\w+)", rf"{_OURS}mlp.\3.\4", shift=-1),
+        KeyRule(rf"{_BLOCK}attn\.(qkv|proj)\.(\w+)", rf"{_OURS}mixer.\3.\4", shift=-1),
+        KeyRule(rf"{_BLOCK}attn\.([qkv]_table)", rf"{_OURS}mixer.\3", shift=-1),
+        *(
+            # names of the released files
+            KeyRule(
+                rf"{_BLOCK}attn\.relative_pos_{word}_table",
+                rf"{_OURS}mixer.{word[0]}_table",
+                shift=-1,
+            )
+            for word in ("query", "key", "value")
+        ),
+        *_local_structure("", "local_pre"),
+        *_local_structure("_post", "local_post"),
+        KeyRule(r"unpool(\d+)\.proj\.0\.(\w+)", r"backbone.unpools.\1.norm.\2", shift=-1),
+        KeyRule(r"unpool(\d+)\.proj\.1\.(\w+)", r"backbone.unpools.\1.proj.\2", shift=-1),
+        KeyRule(r"unpool(\d+)\.proj_skip\.0\.(\w+)", r"backbone.unpools.\1.skip_norm.\2", shift=-1),
+        KeyRule(r"unpool(\d+)\.proj_skip\.1\.(\w+)", r"backbone.unpools.\1.skip_proj.\2", shift=-1),
+        KeyRule(r"final\.0\.(\w+)", r"backbone.out_proj.linear.\1"),
+        KeyRule(r"final\.1\.(\w+)", r"backbone.out_proj.norm.\1"),
+        KeyRule(r"final\.3\.(\w+)", r"decode_head.conv_seg.\1"),
+    )
+
+    def __init__(
+        self,
+        arch: str | Mapping[str, Any] = "s3dis",
+        in_channels: int | None = None,
+        voxel_size: float | None = None,
+        mixer: dict[str, Any] | Sequence[dict[str, Any]] | None = None,
+        per_sample_windows: bool = False,
+        out_proj: bool = True,
+        frozen_stages: int = -1,
+        implementation: str | None = None,
+        **kwargs,
+    ):
+        resolved = self._resolve_arch(arch)
+        super().__init__(arch, in_channels or resolved["in_channels"], **kwargs)
+        self.voxel_size = voxel_size or self.arch["voxel_size"]
+        self._check_arch()
+        encoder, decoder = self.arch["embed_dims"], self.arch["decoder_dims"]
+        stem_dims = self.arch["stem_dims"]
+        self.frozen_stages = self._check_frozen_stages(frozen_stages, len(encoder))
+        default = {
+            "type": "mmeffvit.TriPlaneMixer",
+            "window_size": self.arch["window_size"],
+            "quant_size": self.arch["quant_size"],
+            "per_sample_windows": per_sample_windows,
+            "implementation": implementation,
+        }
+        mixers = self._mixers(mixer or default)
+
+        self.stem = ConDaFormerStem(self.in_channels, stem_dims, implementation)
+        widths = (stem_dims, *encoder)
+        self.pools = nn.ModuleList(GridPool(a, b) for a, b in zip(widths, encoder))
+        coarse = (encoder[-1], *decoder)
+        self.unpools = nn.ModuleList(
+            Unpool(a, skip, b) for a, skip, b in zip(coarse, widths[-2::-1], decoder)
+        )
+        #: lists of the encoder's stages, then of the decoder's
+        self.blocks = nn.ModuleList()
+        rates = [
+            *_ramp(self.drop_path_rate, self.arch["depths"]),
+            *_ramp(self.drop_path_rate, self.arch["decoder_depths"]),
+        ]
+        for width, mixer_of_list, rates_of_list in zip((*encoder, *decoder), mixers, rates):
+            self.blocks.append(
+                nn.ModuleList(
+                    PointBlock(width, {**mixer_of_list, "shifted": bool(index % 2)}, rate)
+                    for index, rate in enumerate(rates_of_list)
+                )
+            )
+        self.out_proj = OutProjection(decoder[-1]) if out_proj else nn.Identity()
+        self._finish()
+
+    def _check_arch(self) -> None:
+        arch = self.arch
+        stages = len(arch["embed_dims"])
+        for key in ("depths", "decoder_dims", "decoder_depths"):
+            if len(arch[key]) != stages:
+                raise ValueError(
+                    f"arch['{key}'] needs {stages} entries, as many as embed_dims, got {arch[key]}"
+                )
+        for key, depths in (("embed_dims", "depths"), ("decoder_dims", "decoder_depths")):
+            for width, depth in zip(arch[key], arch[depths]):
+                if depth and width % (3 * HEAD_DIM):
+                    raise ValueError(
+                        f"arch['{key}'] has the width {width}; heads have {HEAD_DIM} channels and "
+                        f"come in threes, so widths of stages with blocks are multiples of "
+                        f"{3 * HEAD_DIM}"
+                    )
+
+    def _mixers(self, mixer: dict[str, Any] | Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        lists = 2 * len(self.arch["embed_dims"])
+        if isinstance(mixer, Mapping):
+            return [dict(mixer)] * lists
+        if len(mixer) != lists:
+            raise ValueError(
+                f"mixer is one config, or one for each of {lists} lists of blocks (encoder stages, "
+                f"then decoder stages), got {len(mixer)}"
+            )
+        return [dict(m) for m in mixer]
+
+    @property
+    def num_stages(self) -> int:
+        """Stages of the encoder."""
+        return len(self.pools)
+
+    @property
+    def out_channels(self) -> int:
+        return self.arch["decoder_dims"][-1]
+
+    def frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        stages = self.frozen_stages
+        return [self.stem, *self.pools[:stages], *self.blocks[: self.num_stages][:stages]]
+
+    @classmethod
+    def arch_from_official(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Our arch dict from the authors' config."""
+        channels, layers = config["channels"], config["layers"]
+        stages = len(layers) // 2
+        return {
+            "stem_dims": config["base_channels"],
+            "embed_dims": tuple(channels[:stages]),
+            "depths": tuple(layers[:stages]),
+            "decoder_dims": tuple(channels[stages:]),
+            "decoder_depths": tuple(layers[stages:]),
+            "window_size": config["window_size"],
+            "quant_size": config["quant_size"],
+            "in_channels": config["in_channels"],
+            "voxel_size": config["voxel_size"],
+        }
+
+    @classmethod
+    def variant_of_weights(cls, state_dict: Mapping[str, Tensor]) -> str | None:
+        """The published variant that converted weights belong to."""
+        found = {k.removeprefix("backbone."): v for k, v in state_dict.items()}
+        for name in cls.arch_zoo:
+            with torch.device("meta"):
+                own = cls(name).state_dict()
+            own = {k: v for k, v in own.items() if not k.endswith("num_batches_tracked")}
+            if all(k in found and found[k].shape == v.shape for k, v in own.items()):
+                return name
+        return None
+
+    def forward(self, voxels: Tensor, coors: Tensor) -> Tensor:
+        """Features of all voxels.
+
+        Args:
+            voxels: (N, C_in), x, y, z in metres first.
+            coors: (N, 4) integers, (batch, x, y, z), each voxel once.
+
+        Returns:
+            (N, C_out), rows in the order of the input.
+
+        Raises:
+            ValueError: See `BasePointBackbone.finest_level`; or a voxel is there twice.
+        """
+        level = self.finest_level(voxels, coors)
+        x = self.stem(voxels.to(self.stem.conv.weight.dtype), level)
+        skips = []
+        for pool, blocks in zip(self.pools, self.blocks):
+            skips.append((x, level))
+            x, level = pool(x, level)
+            for block in blocks:
+                x = self.run_block(block, x, level)
+        for unpool, blocks in zip(self.unpools, self.blocks[self.num_stages :]):
+            skip, fine = skips.pop()
+            x, level = unpool(x, level, skip, fine), fine
+            for block in blocks:
+                x = self.run_block(block, x, level)
+        return self.out_proj(x)
+
+
+def _ramp(rate: float, depths: Sequence[int]) -> list[list[float]]:
+    """Stochastic-depth rates of the blocks of every stage, from 0 to `rate` at the last one."""
+    total, rates, index = sum(depths), [], 0
+    for depth in depths:
+        rates.append([rate * i / max(1, total - 1) for i in range(index, index + depth)])
+        index += depth
+    return rates
