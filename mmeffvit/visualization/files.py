@@ -18,7 +18,7 @@ def save_picture(picture: "Image.Image | Figure", path: str | os.PathLike) -> No
     path = Path(path)
     kind = "jpeg" if path.suffix.lower() in (".jpg", ".jpeg") else "png"
     # PNG has no quality, and takes no notice of it
-    options = {"optimize": True, "quality": 85}
+    options = {"optimize": True, "quality": 82}
     buffer = io.BytesIO()
     if hasattr(picture, "savefig"):
         picture.savefig(buffer, format=kind, pil_kwargs=options)

@@ -14,6 +14,7 @@ from mmeffvit.visualization import files
 from mmeffvit.visualization.attention import (
     draw_attention,
     example_photographs,
+    find_image,
     images,
     read_image,
 )
@@ -120,6 +121,14 @@ def test_photographs_come_with_scikit_image():
     assert len(photographs) == 4
     for path in photographs:
         assert read_image(path).shape[2] == 3
+        assert find_image(path.stem) == path
+
+
+def test_own_files_come_before_photographs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("chelsea").write_text("")
+    assert find_image("chelsea") == Path("chelsea")
+    assert find_image("no/rocket") == Path("no/rocket")
 
 
 def test_no_image_and_no_scikit_image(monkeypatch):

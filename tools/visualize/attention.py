@@ -28,7 +28,11 @@ def parse_args(argv=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "images", nargs="*", type=Path, metavar="IMAGE", help="files; photographs of scikit-image"
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help="files, or scikit-image's photographs by name: chelsea, astronaut, coffee, rocket "
+        "(default: these four)",
     )
     parser.add_argument(
         "--backbone",
@@ -109,12 +113,14 @@ def main(argv=None):
         draw_attention,
         draw_features,
         example_photographs,
+        find_image,
         read_image,
     )
     from mmeffvit.visualization.files import save_picture
 
     # before the network is built, so that a wrong name does not cost time
-    images = {path: read_image(path) for path in args.images or example_photographs()}
+    paths = [find_image(name) for name in args.images] or example_photographs()
+    images = {path: read_image(path) for path in paths}
     backbone, weights = build(args.backbone), None
     if args.checkpoint is not None:
         report = load_weights(backbone, read_checkpoint(args.checkpoint))

@@ -11,6 +11,7 @@ from mmeffvit.visualization.attention.draw import draw_attention, draw_features
 from mmeffvit.visualization.attention.features import feature_row, principal_colours
 from mmeffvit.visualization.attention.images import (
     example_photographs,
+    find_image,
     input_size,
     read_image,
     to_input,
@@ -42,6 +43,7 @@ __all__ = [
     "draw_sheet",
     "example_photographs",
     "feature_row",
+    "find_image",
     "find_mixers",
     "input_size",
     "make_rows",

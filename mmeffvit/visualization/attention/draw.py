@@ -17,7 +17,7 @@ from mmeffvit.visualization.attention.sheet import Section, draw_sheet
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_RANDOM = "random weights: shows how the operators work, not what a trained network attends to"
+_RANDOM = "random weights: shows how the network works, not what training would teach it"
 
 
 def draw_attention(
@@ -115,5 +115,5 @@ def _describe_input(size: tuple[int, int], weights: str | None) -> tuple[list[st
         return [*facts, f"weights: {weights}"], ""
     return (
         facts,
-        "random weights: shows how the operators work, not what a trained network attends to",
+        "random weights: shows how the network works, not what training would teach it",
     )

@@ -41,6 +41,14 @@ def example_photographs() -> list[Path]:
     return files
 
 
+def find_image(name: str | os.PathLike) -> Path:
+    """A file, or the photograph of scikit-image that is called so, such as ``chelsea``."""
+    path = Path(name)
+    if not path.exists() and str(name) in {Path(file).stem for file in _PHOTOGRAPHS}:
+        return next((file for file in example_photographs() if file.stem == str(name)), path)
+    return path
+
+
 def read_image(path: str | os.PathLike) -> np.ndarray:
     """Read an image upright: (H, W, 3) uint8, RGB.
 

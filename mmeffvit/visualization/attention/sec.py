@@ -34,8 +34,8 @@ def draw_clusters(call: MixerCall, token: tuple[int, int], heads: Sequence[int])
     ids, tokens = cluster_maps(call), call.context.num_tokens
     sizes = " or ".join(map(str, sorted({tokens // clusters, -(-tokens // clusters)})))
     note = (
-        f"{clusters} clusters of {sizes} tokens, numbered by rising similarity to the mean key of "
-        "the head."
+        f"{clusters} clusters of {sizes} tokens, in the order of similarity to the mean key of the "
+        "head."
     )
     maps = [
         TokenMap(
