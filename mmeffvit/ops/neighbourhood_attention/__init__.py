@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from mmeffvit.ops import dispatch
-from mmeffvit.ops.neighbourhood_attention import natten
+from mmeffvit.ops.neighbourhood_attention import compiled, natten
 from mmeffvit.ops.neighbourhood_attention.fused import neighbourhood_attention_fused
 from mmeffvit.ops.neighbourhood_attention.reference import (
     neighbour_positions,
     neighbour_tokens,
     neighbourhood_attention_reference,
 )
+from mmeffvit.ops.neighbourhood_attention.tiles import check_windows
 
 __all__ = ["neighbour_positions", "neighbour_tokens", "neighbourhood_attention"]
 
-dispatch.register("neighbourhood_attention", "fused", neighbourhood_attention_fused)
+dispatch.register(
+    "neighbourhood_attention", "fused", neighbourhood_attention_fused, compiled.refuses
+)
 dispatch.register("neighbourhood_attention", "reference", neighbourhood_attention_reference)
 dispatch.register(
     "neighbourhood_attention", "natten", natten.neighbourhood_attention_natten, natten.refuses
@@ -65,17 +69,9 @@ def neighbourhood_attention(
             f"{tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
         )
     kernel, dilation = _pair("kernel", kernel), _pair("dilation", dilation)
-    for axis, length, size, step in zip(("rows", "columns"), q.shape[1:3], kernel, dilation):
-        if size < 1 or size % 2 == 0 or step < 1:
-            raise ValueError(
-                "neighbourhood_attention needs odd kernels and dilations of at least 1, got "
-                f"kernel={kernel} and dilation={dilation}"
-            )
-        if size * step > length:
-            raise ValueError(
-                f"a kernel of {size} at dilation {step} needs {size * step} {axis}, the map has "
-                f"{length}; use a smaller kernel or dilation"
-            )
+    if not torch.compiler.is_compiling():
+        # a trace's sizes may be symbolic: its node checks them when it runs
+        check_windows(q.shape[1:3], kernel, dilation)
     arguments = (q, k, v, kernel, dilation)
     function = dispatch.select("neighbourhood_attention", implementation, *arguments, scale=scale)
     return function(*arguments, scale=scale)

@@ -18,6 +18,9 @@ from mmeffvit.ops.precision import autocast_disabled
 _LOGITS_AT_A_TIME = {"cpu": 2**18}
 _LOGITS_AT_A_TIME_ELSEWHERE = 2**26
 
+#: name of this implementation as a node of compiled graphs
+COMPILED_OP = "mmeffvit::neighbourhood_attention"
+
 Size = tuple[int, int]
 
 
@@ -33,10 +36,13 @@ def neighbourhood_attention_fused(
     # (B, H, W, h, d) -> (B*h, L, d): the keys of one head lie side by side
     q, k, v = (t.permute(0, 3, 1, 2, 4).reshape(batch * heads, -1, head_dim) for t in (q, k, v))
     with autocast_disabled(q.device.type):
-        if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+        if torch.compiler.is_compiling():
+            node = torch.ops.mmeffvit.neighbourhood_attention
+            out = node(q, k, v, (height, width), kernel, dilation, scale)
+        elif torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
             out = _NeighbourhoodAttention.apply(q, k, v, (height, width), kernel, dilation, scale)
         else:
-            out = _forward(q, k, v, (height, width), kernel, dilation, scale)
+            out = forward(q, k, v, (height, width), kernel, dilation, scale)
     return out.view(batch, heads, height, width, head_dim).permute(0, 2, 3, 1, 4)
 
 
@@ -45,7 +51,7 @@ class _NeighbourhoodAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, *geometry) -> Tensor:
-        out = _forward(q, k, v, *geometry)
+        out = forward(q, k, v, *geometry)
         ctx.save_for_backward(q, k, v, out)
         ctx.geometry = geometry
         return out
@@ -54,13 +60,14 @@ class _NeighbourhoodAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor):
         with autocast_disabled(grad.device.type):
-            grads = _backward(grad.contiguous(), *ctx.saved_tensors, *ctx.geometry)
+            grads = backward(grad.contiguous(), *ctx.saved_tensors, *ctx.geometry)
         return *grads, None, None, None, None
 
 
-def _forward(
+def forward(
     q: Tensor, k: Tensor, v: Tensor, size: Size, kernel: Size, dilation: Size, scale: float
 ) -> Tensor:
+    """(B*h, L, d) queries, keys and values of a map of H x W to the same."""
     out = torch.empty_like(v)
     for tiles in map_tiles(*size, kernel, dilation):
         query_tokens, key_tokens, mask = _tables(tiles, q.device, q.dtype)
@@ -72,7 +79,7 @@ def _forward(
     return out
 
 
-def _backward(
+def backward(
     grad: Tensor,
     q: Tensor,
     k: Tensor,
@@ -83,6 +90,7 @@ def _backward(
     dilation: Size,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q, k and v, from that of `out`."""
     # at least float32: a key sums the gradients of all windows it is in
     dtype = torch.promote_types(q.dtype, torch.float32)
     grad_q = torch.empty_like(q)

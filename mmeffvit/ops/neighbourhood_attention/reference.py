@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmeffvit.ops.precision import autocast_disabled
+from mmeffvit.ops.precision import in_full_precision
 
 
 def neighbour_positions(
@@ -48,6 +48,7 @@ def neighbour_tokens(
     return (rows[:, None, :, None] * width + columns[None, :, None, :]).reshape(height * width, -1)
 
 
+@in_full_precision
 def neighbourhood_attention_reference(
     q: Tensor,
     k: Tensor,
@@ -60,14 +61,10 @@ def neighbourhood_attention_reference(
     """See :func:`mmeffvit.ops.neighbourhood_attention`."""
     _, height, width, _, head_dim = q.shape
     scale = head_dim**-0.5 if scale is None else scale
-    dtype = q.dtype
-    with autocast_disabled(q.device.type):
-        # sums of products leave the range of half precision long before their softmax does
-        q, k, v = (t.to(torch.promote_types(t.dtype, torch.float32)) for t in (q, k, v))
-        tokens = neighbour_tokens(height, width, kernel, dilation, q.device)
-        q = q.flatten(1, 2)
-        # (B, L, k*k, h, d)
-        keys, values = (t.flatten(1, 2)[:, tokens] for t in (k, v))
-        logits = torch.einsum("blhd,blnhd->blhn", q * scale, keys)
-        out = torch.einsum("blhn,blnhd->blhd", logits.softmax(-1), values)
-    return out.unflatten(1, (height, width)).to(dtype)
+    tokens = neighbour_tokens(height, width, kernel, dilation, q.device)
+    q = q.flatten(1, 2)
+    # (B, L, k*k, h, d)
+    keys, values = (t.flatten(1, 2)[:, tokens] for t in (k, v))
+    logits = torch.einsum("blhd,blnhd->blhn", q * scale, keys)
+    out = torch.einsum("blhn,blnhd->blhd", logits.softmax(-1), values)
+    return out.unflatten(1, (height, width))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,21 @@ from torch import Tensor
 _TILE, _TILE_OF_SMALL_KERNELS, _SMALL_KERNEL = 8, 4, 5
 # where windows hold hardly more than one kernel, nothing is masked and tiles may be long
 _SPARE, _LONGEST_TILE = 8, 32
+
+
+def check_windows(size: Sequence[int], kernel: Sequence[int], dilation: Sequence[int]) -> None:
+    """Raise a ValueError if the windows are no windows, or do not fit into a map of this size."""
+    for axis, length, keys, step in zip(("rows", "columns"), size, kernel, dilation):
+        if keys < 1 or keys % 2 == 0 or step < 1:
+            raise ValueError(
+                "neighbourhood_attention needs odd kernels and dilations of at least 1, got "
+                f"kernel={tuple(kernel)} and dilation={tuple(dilation)}"
+            )
+        if keys * step > length:
+            raise ValueError(
+                f"a kernel of {keys} at dilation {step} needs {keys * step} {axis}, the map has "
+                f"{length}; use a smaller kernel or dilation"
+            )
 
 
 @dataclass(frozen=True)

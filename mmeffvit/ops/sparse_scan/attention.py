@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from mmeffvit.ops.neighbourhood_attention import neighbourhood_attention
@@ -17,30 +18,30 @@ class ScanStep(NamedTuple):
 
 
 def _odd_at_least(size: int) -> int:
-    return size if size % 2 else size + 1
+    return size // 2 * 2 + 1
 
 
 def _odd_at_most(size: int) -> int:
-    return size if size % 2 else size - 1
+    return (size + 1) // 2 * 2 - 1
 
 
 def _steps_of_axis(
     length: int, window: int, reverse: bool, max_kernel: int | None
 ) -> list[tuple[int, int]]:
-    """Kernel and dilation of the local step and of the anchor step on one axis."""
+    """Kernel and dilation of the local step and of the anchor step on one axis.
+
+    Without a limit it has no branches, so that a traced length may be symbolic.
+    """
     other = length // window
     local, grid = (other, window) if reverse else (window, other)
-    limit = _odd_at_most(length if max_kernel is None else min(length, max_kernel))
-    local_kernel = min(_odd_at_least(local), limit) if local > 1 else 1
-
-    anchors = min(_odd_at_least(grid), _odd_at_most(length)) if grid > 1 else 1
-    if anchors > limit:
+    limit = _odd_at_most(length if max_kernel is None else torch.sym_min(length, max_kernel))
+    local_kernel = torch.sym_min(_odd_at_least(local), limit)
+    anchors = torch.sym_min(_odd_at_least(grid), _odd_at_most(length))
+    if max_kernel is not None and anchors > limit:
         # fewer anchors than published, as far apart as the axis allows
         return [(local_kernel, 1), (limit, length // max_kernel)]
-    dilation = max(local, 1)
-    while dilation > 1 and anchors * dilation > length:
-        dilation -= 1
-    return [(local_kernel, 1), (anchors, dilation if anchors > 1 else 1)]
+    dilation = torch.sym_max(1, torch.sym_min(local, length // anchors))
+    return [(local_kernel, 1), (anchors, dilation)]
 
 
 def sparse_scan_steps(
@@ -58,7 +59,7 @@ def sparse_scan_steps(
     [ScanStep(kernel=(7, 7), dilation=(1, 1)), ScanStep(kernel=(9, 9), dilation=(6, 6))]
 
     Arguments are those of :func:`sparse_scan_attention`. Steps with a kernel of 1 do nothing and
-    are left out: a map of one pixel has none.
+    are left out (but while tracing): a map of one pixel has none.
 
     Raises:
         ValueError: `window` is not positive, or `max_kernel` is not a positive odd number.
@@ -67,10 +68,19 @@ def sparse_scan_steps(
         raise ValueError(f"the window of sparse scan attention must be at least 1, got {window}")
     if max_kernel is not None and (max_kernel < 1 or max_kernel % 2 == 0):
         raise ValueError(f"max_kernel must be a positive odd number or None, got {max_kernel}")
-    lengths = (height, width) if per_axis else (min(height, width),) * 2
+    lengths = (height, width) if per_axis else (torch.sym_min(height, width),) * 2
     rows, columns = (_steps_of_axis(n, window, reverse, max_kernel) for n in lengths)
-    steps = [ScanStep((r[0], c[0]), (r[1], c[1])) for r, c in zip(rows, columns)]
-    return [step for step in steps if max(step.kernel) > 1]
+    steps = [ScanStep(*zip(row, column)) for row, column in zip(rows, columns)]
+    if torch.compiler.is_compiling():
+        # whether a step does nothing may not be known yet
+        return steps
+    return [_without_idle_axes(step) for step in steps if max(step.kernel) > 1]
+
+
+def _without_idle_axes(step: ScanStep) -> ScanStep:
+    """A distance of 1 where the kernel has no second key at that distance."""
+    pairs = zip(step.kernel, step.dilation)
+    return step._replace(dilation=tuple(1 if keys == 1 else gap for keys, gap in pairs))
 
 
 def sparse_scan_attention(
