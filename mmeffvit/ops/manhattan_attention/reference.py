@@ -5,15 +5,15 @@ from __future__ import annotations
 from torch import Tensor
 
 from mmeffvit.ops.manhattan_attention.decay import ManhattanDecay
+from mmeffvit.ops.precision import in_full_precision
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """Attention over the last axis but one of (..., h, n, d), with a mask (h, n, n)."""
-    # half-precision logits are promoted by the mask, so that the softmax is in float32
-    weights = (q @ k.transpose(-1, -2) + mask).softmax(-1)
-    return weights.to(v.dtype) @ v
+    return (q @ k.transpose(-1, -2) + mask).softmax(-1) @ v
 
 
+@in_full_precision
 def manhattan_attention_reference(
     q: Tensor,
     k: Tensor,

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmeffvit.ops.precision import in_full_precision
+
 
 def _rotate(x: Tensor, table: Tensor) -> Tensor:
     """Turn the channel pairs of (B, h, L, d): ``(u0 cos - u1 sin, u1 cos + u0 sin)``."""
@@ -35,6 +37,7 @@ def rala_token_weights(q: Tensor, k: Tensor) -> Tensor:
     return _weights(*(F.elu(t.transpose(1, 2)) + 1 for t in (q, k))).squeeze(-1)
 
 
+@in_full_precision
 def rank_augmented_linear_attention_reference(
     q: Tensor, k: Tensor, v: Tensor, table: Tensor, *, eps: float = 1e-6
 ) -> Tensor:
@@ -50,6 +53,7 @@ def rank_augmented_linear_attention_reference(
     return (q @ state * normaliser).transpose(1, 2)
 
 
+@in_full_precision
 def rotary_softmax_attention_reference(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
     """See :func:`mmeffvit.ops.rotary_softmax_attention`."""
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))

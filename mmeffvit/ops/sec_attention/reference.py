@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmeffvit.ops.precision import autocast_disabled
+from mmeffvit.ops.precision import autocast_disabled, in_full_precision
 
 
 def cluster_sizes(num_tokens: int, num_clusters: int) -> list[int]:
@@ -45,6 +45,7 @@ def sec_cluster_ids(k: Tensor, num_clusters: int) -> Tensor:
     return torch.empty_like(order).scatter_(-1, order, ids.expand_as(order).contiguous())
 
 
+@in_full_precision
 def sec_attention_reference(
     q: Tensor, k: Tensor, v: Tensor, num_clusters: int, *, scale: float | None = None
 ) -> Tensor:
