@@ -1,0 +1,245 @@
+"""The model zoo: its tables are what the metafiles say, and the metafiles what is measured."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mmeffvit.analysis.metafiles import MEASURED, measure, read_metafiles, with_measured
+from mmeffvit.analysis.model_zoo import fill_blocks, has_blocks
+from tests.tools.runs import main
+
+ROOT = Path(__file__).resolve().parents[2]
+COLLECTIONS = read_metafiles(ROOT)
+MODELS = {model.name: model for collection in COLLECTIONS for model in collection.models}
+
+INDEX = "Import:\n  - metafile.yml\n"
+METAFILE = """# a comment
+Collections:
+  - Name: Net (ImageNet)
+    Metadata: {Training Data: ImageNet-1K}
+    Paper: {URL: https://example.org/net, Title: A net}
+    Published In: its paper
+    README: configs/net/README.md
+  - Name: Net
+    Paper: {URL: https://example.org/net, Title: A net}
+    Published In: its paper
+    README: configs/net/README.md
+
+Models:
+  - Name: net-tiny_in1k
+    In Collection: Net (ImageNet)
+    Config: configs/net/net-tiny_in1k.py
+    Metadata:
+      Epochs: 300
+      Parameters: 1500000  # 1.5 M
+      FLOPs: 2000000000
+      Attention FLOPs: 500000000
+      Norm FLOPs: 147483648
+    Published: {Parameters (M): 1.5, FLOPs (G): 2.0}
+    Results:
+      - Task: Image Classification
+        Metrics: {Top 1 Accuracy (published): 80.1}
+  - Name: det_net-tiny_coco
+    In Collection: Net
+    Config: configs/net/det_net-tiny_coco.py
+    Metadata:
+      Training Data: COCO
+      Parameters: 0
+      FLOPs: 3000000000
+      Attention FLOPs: 1000000000
+    Results:
+      - Task: Object Detection
+        Dataset: COCO
+        Metrics: {box AP: 31.5}
+  - Name: set_net-tiny_coco
+    In Collection: Net
+    Config: configs/net/set_net-tiny_coco.py
+    Metadata:
+      Training Data: COCO
+      Parameters: 4000000
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "model-index.yml").write_text(INDEX)
+    (tmp_path / "metafile.yml").write_text(METAFILE)
+    return tmp_path
+
+
+def fill(block, root):
+    text = f"before\n<!-- model-zoo: {block} -->\nold\n<!-- /model-zoo -->\nafter\n"
+    filled = fill_blocks(text, read_metafiles(root), root / "docs", root)
+    head, _, rest = filled.partition("-->\n")
+    table, _, tail = rest.partition("<!-- /model-zoo -->")
+    assert (head, tail) == (f"before\n<!-- model-zoo: {block} ", "\nafter\n")
+    assert fill_blocks(filled, read_metafiles(root), root / "docs", root) == filled
+    return table.splitlines()
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_a_classifier_in_both_ways_of_counting(root):
+    head, _, row = fill("ImageNet-1K Net", root)
+    assert dict(zip(cells(head), cells(row), strict=True)) == {
+        "": "[net-tiny_in1k](../configs/net/net-tiny_in1k.py)",
+        "parameters (M)": "1.50",
+        "MACs (G)": "2.00",
+        "of which attention": "25%",
+        "fvcore's G": "2.00",  # 2^31 / 2^30
+        "the same, without attention": "1.53",
+        "published: parameters (M)": "1.5",
+        "published: G": "2.0",
+        "published: Top 1 Accuracy": "80.1",
+    }
+
+
+def test_detectors_with_results_and_without_numbers(root):
+    head, _, counted, uncounted = fill("COCO Net", root)
+    assert cells(head)[1:] == [
+        "parameters (M)",
+        "MACs (G)",
+        "of which attention",
+        "without attention (G)",
+        "here: box AP",
+    ]
+    assert cells(counted)[1:] == ["0.00", "3", "33%", "2", "31.5"]
+    assert cells(uncounted)[1:] == ["4.00", "—", "—", "—", "—"]
+
+
+def test_overview_and_all(root):
+    *_, row = fill("overview", root)
+    assert cells(row)[:4] == [
+        "`net-tiny`",
+        "[Net](https://example.org/net)",
+        "[net](../configs/net)",
+        "1,500,000",
+    ]
+    lines = fill("all", root)
+    headings = [line for line in lines if line.startswith("#")]
+    assert headings == [
+        "## Image classification",
+        "### Net: image classification",
+        "## Object detection and instance segmentation",
+        "### Net: object detection and instance segmentation",
+    ]
+    assert sum("its paper" in line for line in lines) == 1  # nothing was published of detectors
+
+
+@pytest.mark.parametrize("block", ["COCO Other", "ADE20K Net", "nothing"])
+def test_unknown_blocks_are_refused(root, block):
+    with pytest.raises(ValueError, match=r"there are overview, all, ImageNet-1K Net, COCO Net$"):
+        fill(block, root)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "In Collection: Net\n",
+            "In Collection: Nut\n",
+            r"'Nut', but the file has Net \(ImageNet\), Net",
+        ),
+        ("Training Data: COCO", "Training Data: Cats", "one of ImageNet-1K, COCO, ADE20K"),
+    ],
+)
+def test_errors_in_metafiles(root, old, new, message):
+    (root / "metafile.yml").write_text(METAFILE.replace(old, new, 1))
+    with pytest.raises(ValueError, match=message):
+        read_metafiles(root)
+
+
+def test_measured_numbers_change_their_lines_only():
+    numbers = {"Parameters": 7, "FLOPs": 8, "Attention FLOPs": 9}
+    new = with_measured(METAFILE, {"det_net-tiny_coco": numbers})
+    changed = [
+        line
+        for old, line in zip(METAFILE.splitlines(), new.splitlines(), strict=True)
+        if old != line
+    ]
+    assert changed == ["      Parameters: 7", "      FLOPs: 8", "      Attention FLOPs: 9"]
+    new = with_measured(METAFILE, {"net-tiny_in1k": numbers})
+    assert "      Parameters: 7  # 1.5 M\n" in new
+    assert new.startswith("# a comment\n")
+    with pytest.raises(ValueError, match=r"another has no line 'Attention FLOPs: 0'"):
+        with_measured(METAFILE, {"another": numbers})
+
+
+def test_no_table_of_the_project_is_stale():
+    paths = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("configs/*/*.md")]
+    filled = [path for path in paths if has_blocks(path.read_text())]
+    assert ROOT / "docs/model_zoo.md" in filled
+    for path in filled:
+        text = path.read_text()
+        assert text == fill_blocks(text, COLLECTIONS, path.parent, ROOT), (
+            f"{path} is stale; run python tools/analysis/model_zoo.py"
+        )
+
+
+def test_the_page_has_every_config():
+    page = (ROOT / "docs/model_zoo.md").read_text()
+    for model in MODELS.values():
+        assert f"[{model.name}](../{model.config})" in page
+
+
+# one of each task and network; the whole is `tools/analysis/model_zoo.py --measure --check`
+SAMPLE = [
+    "secvit-tiny_16xb128_in1k",
+    "ravlt-tiny_16xb128_in1k",
+    "ssvit-tiny_16xb128_in1k",
+    "rmt-tiny_16xb128_in1k",
+    "mask-rcnn_secvit-t_fpn_1x_coco",
+    "cascade-mask-rcnn_ravlt-t_fpn_ms-3x_coco",
+    "retinanet_rmt-t_fpn_1x_coco",
+    "fpn_ssvit-t_8xb2-80k_ade20k-512x512",
+]
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_metafiles_hold_what_is_measured(name):
+    model = MODELS[name]
+    measured = measure(model, ROOT)
+    assert {key: model.metadata[key] for key in MEASURED if key in model.metadata} == measured
+
+
+def test_published_costs_are_those_of_the_same_networks():
+    """Parameters and, as the papers count them, costs: to the digits of the papers, or 0.6 %."""
+    compared = 0
+    for model in MODELS.values():
+        if not model.published:
+            continue
+        compared += 1
+        data, published = model.metadata, model.published
+        parameters = data["Parameters"] / 1e6
+        assert abs(parameters - published["Parameters (M)"]) < 0.6, model.name
+        macs = data["FLOPs"] - data["Attention FLOPs"]
+        if model.data != "ImageNet-1K":
+            ways = [macs / 1e9]
+        else:
+            ways = [(macs + data["Norm FLOPs"] + a) / 2**30 for a in (data["Attention FLOPs"], 0)]
+        if model.name == "fpn_rmt-t_8xb2-80k_ade20k-512x512":
+            continue  # published at 512x512
+        rounding = 0.05 if model.data == "ImageNet-1K" else 0.5
+        bound = 0.006 * published["FLOPs (G)"] + rounding
+        assert min(abs(way - published["FLOPs (G)"]) for way in ways) < bound, model.name
+    assert compared >= 16
+
+
+def test_command(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    shutil.copy(ROOT / "docs/model_zoo.md", page)
+    with main("analysis/model_zoo.py") as run:
+        # links are relative to where the page lies
+        assert run("--out", page, "--check") == 1
+        assert page.read_text() == (ROOT / "docs/model_zoo.md").read_text()
+        assert "stale" in capsys.readouterr().out
+        assert run("--out", page) == 0
+        assert run("--out", page, "--check") == 0
+        (tmp_path / "plain.md").write_text("nothing\n")
+        with pytest.raises(ValueError, match="no block"):
+            run("--out", tmp_path / "plain.md")
+        with pytest.raises(ValueError, match="no model's name matches"):
+            run("--measure", "nothing-*")
