@@ -21,12 +21,9 @@ _LAYER_DECAY = (
 _LAYER_DECAY_KEYS = ("decay_rate", "decay_type", "num_layers", "layer_decay_rate")
 #: position tables of other transformers, which many configs exempt from decay
 _TABLES = ("absolute_pos_embed", "relative_position_bias_table", "pos_block")
-#: RGB images of ImageNet's statistics, as all published weights of ours expect
-IMAGENET = {
-    "mean": [123.675, 116.28, 103.53],
-    "std": [58.395, 57.12, 57.375],
-    "bgr_to_rgb": True,
-}
+#: statistics of ImageNet's RGB images, as all published weights of ours expect
+_MEAN = [123.675, 116.28, 103.53]
+_STD = [58.395, 57.12, 57.375]
 #: no weight decay for norms, as in the papers' recipes
 NO_DECAY = {"norm": {"decay_mult": 0.0}}
 
@@ -62,11 +59,14 @@ def _normalise(editor: Editor, path: Path) -> None:
     preprocessor = editor.get(path)
     if not preprocessor.get("mean"):
         return
-    for key, value in IMAGENET.items():
-        if preprocessor.get(key) != value:
-            if key == "bgr_to_rgb" and preprocessor.get("rgb_to_bgr"):
-                editor.set((*path, "rgb_to_bgr"), False, "the images of our weights are RGB")
-            editor.set((*path, key), value, "our weights were trained on RGB images scaled so")
+    colour = "to_rgb" if "to_rgb" in preprocessor else "bgr_to_rgb"
+    why = "our weights were trained on RGB images scaled so"
+    if list(preprocessor["mean"]) != _MEAN or list(preprocessor.get("std") or ()) != _STD:
+        editor.set((*path, "mean"), _MEAN, why)
+        editor.set((*path, "std"), _STD, why)
+        editor.set((*path, colour), True, why)
+        if preprocessor.get("rgb_to_bgr"):
+            editor.set((*path, "rgb_to_bgr"), False, why)
 
 
 def embed_teacher(editor: Editor, owner: Path) -> None:

@@ -150,6 +150,8 @@ class Batches:
         samples = [self._labelled(i) for i in range(frames)]
         for i, sample in enumerate(samples):
             sample.set_metainfo({"frame_id": i, "ori_video_length": frames, "is_video_data": True})
+            for boxes in (sample.gt_instances, sample.ignored_instances):
+                boxes.bboxes = boxes.bboxes.tensor  # the preprocessor of clips leaves them alone
         clip = TrackDataSample()
         clip.video_data_samples = samples
         clip.set_metainfo({"key_frames_inds": [0], "ref_frames_inds": list(range(1, frames))})

@@ -12,6 +12,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from mmengine.logging import MMLogger
+
 from mmeffvit.analysis.swap_zoo.methods import Method
 from mmeffvit.analysis.swap_zoo.trial import try_method
 from mmeffvit.swap import SwapError
@@ -82,6 +84,7 @@ def _call(function: Callable, method: Method, swap: bool, sender: Connection) ->
         with open(os.devnull, "w") as nowhere:  # the toolboxes log every parameter
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)
+        MMLogger.get_current_instance().setLevel("ERROR")
         result = function(method, swap=swap)
     except BaseException as error:  # SystemExit of a config is a result, too
         result = _failure(_sentence(error), isinstance(error, SwapError))

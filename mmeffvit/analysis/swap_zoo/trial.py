@@ -29,6 +29,8 @@ TINY = {
     "attention": ("l", "l", "v", "v"),
     "layer_scale": (1, 1, 1, 1),
 }
+#: sides of images for necks that halve maps more often than 64 pixels allow
+_SIDES = {"mmdet/fpg": 128, "mmdet/nas_fpn": 128}
 _TRACKERS = ("SORT", "DeepSORT", "ByteTrack", "OCSORT", "StrongSORT")
 
 
@@ -58,7 +60,7 @@ def try_method(method: Method, backbone: str = "ravlt", swap: bool = True) -> di
     with DefaultScope.overwrite_default_scope(scope):
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
         model.init_weights()
-        batches = Batches(cfg)
+        batches = Batches(cfg, _SIDES.get(method.key, 64))
         loss, log = _loss(model, batches)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is not finite: {log}")
@@ -80,7 +82,9 @@ def reload(cfg: Config) -> Config:
     """Through a file in an empty folder, as proof that the config stands alone."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "config.py")
-        cfg.dump(str(path))
+        # what cfg.dump writes, less its formatting, which takes longer than a training step
+        lines = [f"{key} = {value!r}\n" for key, value in plain(cfg).items()]
+        path.write_text("".join(lines), encoding="utf-8")
         return Config.fromfile(str(path))
 
 

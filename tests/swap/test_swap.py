@@ -1,0 +1,315 @@
+"""What a swap writes into configs of every kind."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
+
+import mmeffvit
+from mmeffvit.engine.launch import load_config
+from mmeffvit.swap import SwapError, format_changes, swap_backbone
+
+RETINANET = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
+PSPNET = "mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py"
+SWIN_M2F = "mmdet::mask2former/mask2former_swin-t-p4-w7-224_8xb2-lsj-50e_coco-panoptic.py"
+
+
+def changed(cfg):
+    return {change["path"]: change for change in cfg.backbone_swap.changes}
+
+
+class TestDetector:
+    def test_reads_what_the_neck_uses(self):
+        before = load_config(RETINANET)
+        text = before.pretty_text
+        cfg = mmeffvit.swap_backbone(before, "ravlt-small", drop_path_rate=0.2, with_cp=True)
+        assert before.pretty_text == text
+        assert cfg.model.backbone == {
+            "type": "mmeffvit.RAVLT",
+            "arch": "small",
+            "drop_path_rate": 0.2,
+            "with_cp": True,
+            # FPN starts at the second map: the first is not returned, and its norm does not exist
+            "out_indices": (1, 2, 3),
+        }
+        assert cfg.model.neck.in_channels == [128, 320, 512]
+        assert (cfg.model.neck.start_level, cfg.model.neck.num_outs) == (0, 5)
+        assert set(changed(cfg)) == {
+            "model.backbone",
+            "model.neck.in_channels",
+            "model.neck.start_level",
+        }
+        assert cfg.optim_wrapper == before.optim_wrapper
+        assert cfg.backbone_swap.source == "retinanet_r50_fpn_1x_coco.py"
+
+    def test_changes_tell_old_and_new(self):
+        cfg = swap_backbone(RETINANET, "rmt-tiny")
+        change = changed(cfg)["model.neck.in_channels"]
+        assert (change["old"], change["new"]) == ([256, 512, 1024, 2048], [128, 256, 512])
+        diff = format_changes(cfg.backbone_swap.changes)
+        assert "- in_channels = [256, 512, 1024, 2048]\n+ in_channels = [128, 256, 512]" in diff
+        assert "-     frozen_stages = 1" in diff
+
+    def test_stands_alone(self, tmp_path):
+        cfg = swap_backbone(RETINANET, "rmt-tiny")
+        cfg.dump(tmp_path / "alone.py")
+        assert "_base_" not in (tmp_path / "alone.py").read_text()
+        assert Config.fromfile(tmp_path / "alone.py").to_dict() == cfg.to_dict()
+        assert cfg.filename == "retinanet_r50_fpn_1x_coco_rmt-tiny.py"
+
+    def test_again(self):
+        """From one of ours to another."""
+        once = swap_backbone(RETINANET, "rmt-tiny")
+        twice = swap_backbone(once, "ravlt-small")
+        assert twice.model == swap_backbone(RETINANET, "ravlt-small").model
+        assert twice.backbone_swap.backbone == "ravlt-small"
+
+    def test_caffe_images(self):
+        cfg = swap_backbone("mmdet::retinanet/retinanet_r50-caffe_fpn_1x_coco.py", "secvit-tiny")
+        preprocessor = cfg.model.data_preprocessor
+        assert preprocessor.bgr_to_rgb is True
+        assert preprocessor.mean == [123.675, 116.28, 103.53]
+        assert preprocessor.std == [58.395, 57.12, 57.375]
+
+    def test_stage_of_a_resnet_in_the_roi_head(self):
+        cfg = swap_backbone("mmdet::faster_rcnn/faster-rcnn_r50-caffe-c4_ms-1x_coco.py", "rmt-tiny")
+        assert cfg.model.backbone.out_indices == (2,)
+        assert (cfg.model.neck.in_channels, cfg.model.neck.out_channels) == ([256], 1024)
+        assert cfg.model.rpn_head.in_channels == 1024
+        assert "init_cfg" not in cfg.model.roi_head.shared_head
+
+    def test_dilated_last_stage(self):
+        cfg = swap_backbone("mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py", "rmt-tiny")
+        assert cfg.model.backbone.out_indices == (3,)
+        assert cfg.model.neck == {
+            "type": "mmeffvit.ResizeToStrides",
+            "in_strides": (32,),
+            "out_strides": (16,),
+        }
+        roi_head = cfg.model.roi_head
+        assert cfg.model.rpn_head.in_channels == 512
+        assert roi_head.bbox_roi_extractor.out_channels == roi_head.bbox_head.in_channels == 512
+
+    def test_branches_of_tridentnet(self):
+        cfg = swap_backbone("mmdet::tridentnet/tridentnet_r50-caffe_1x_coco.py", "rmt-tiny")
+        assert (cfg.model.type, cfg.model.roi_head.type) == ("FasterRCNN", "StandardRoIHead")
+        assert "num_branch" not in cfg.model.roi_head
+
+
+class TestSegmentor:
+    def test_dilated(self):
+        """Heads get maps as large as before; maps that none reads are not returned."""
+        cfg = swap_backbone(PSPNET, "secvit-tiny")
+        assert cfg.model.backbone.out_indices == (2, 3)
+        assert cfg.model.neck == {
+            "type": "mmeffvit.ResizeToStrides",
+            "in_strides": (16, 32),
+            "out_strides": (8, 8),
+        }
+        decode, auxiliary = cfg.model.decode_head, cfg.model.auxiliary_head
+        assert (decode.in_channels, decode.in_index) == (512, 1)
+        assert (auxiliary.in_channels, auxiliary.in_index) == (256, 0)
+        assert "pretrained" not in cfg.model
+
+    def test_first_map_of_deeplab(self):
+        cfg = swap_backbone(
+            "mmseg::deeplabv3plus/deeplabv3plus_r50-d8_4xb2-40k_cityscapes-512x1024.py", "rmt-tiny"
+        )
+        assert cfg.model.backbone.out_indices == (0, 2, 3)
+        decode = cfg.model.decode_head
+        assert (decode.c1_in_channels, decode.in_channels, decode.in_index) == (64, 512, 2)
+        assert cfg.model.neck.out_strides == (4, 8, 8)
+
+    def test_neck_that_hands_maps_on(self):
+        cfg = swap_backbone(
+            "mmseg::fastfcn/fastfcn_r50-d32_jpu_psp_4xb2-80k_cityscapes-512x1024.py", "rmt-tiny"
+        )
+        assert cfg.model.neck.type == "JPU"
+        assert cfg.model.neck.in_channels == (128, 256, 512)
+        assert cfg.model.auxiliary_head.in_channels == 256  # a map of the backbone
+        assert cfg.model.decode_head.in_channels == 2048  # four of JPU's own
+
+    def test_heads_inside_of_heads(self):
+        source = "mmseg::knet/knet-s3_swin-t_upernet_8xb2-adamw-80k_ade20k-512x512.py"
+        cfg = swap_backbone(source, "ravlt-tiny")
+        head = cfg.model.decode_head
+        assert head.kernel_generate_head.in_channels == [64, 128, 256, 512]
+        # 512 happens to be a width of the backbone too
+        assert [h.in_channels for h in head.kernel_update_head] == [512] * 3
+
+    def test_cascades(self):
+        cfg = swap_backbone(
+            "mmseg::ocrnet/ocrnet_r101-d8_4xb2-40k_cityscapes-512x1024.py", "rmt-tiny"
+        )
+        assert [(h.in_channels, h.in_index) for h in cfg.model.decode_head] == [(256, 0), (512, 1)]
+
+
+class TestNested:
+    def test_semi_supervised(self):
+        cfg = swap_backbone(
+            "mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py",
+            "rmt-tiny",
+        )
+        assert cfg.model.detector.backbone.type == "mmeffvit.RMT"
+        assert cfg.model.data_preprocessor.data_preprocessor.bgr_to_rgb is True
+        assert "detector" not in cfg  # a variable of the file, with the old backbone
+
+    def test_distillation(self):
+        """The student's backbone; the teacher is kept, and found without upstream's folders."""
+        cfg = swap_backbone("mmdet::ld/ld_r18-gflv1-r101_fpn_1x_coco.py", "rmt-tiny")
+        assert cfg.model.backbone.type == "mmeffvit.RMT"
+        assert cfg.model.teacher_config.model.backbone.depth == 101
+        assert cfg.model.teacher_ckpt.endswith(".pth")
+        cfg = swap_backbone("mmdet::lad/lad_r50-paa-r101_fpn_2xb8_coco_1x.py", "rmt-tiny")
+        assert (cfg.model.backbone.type, cfg.model.teacher_backbone.type) == (
+            "mmeffvit.RMT",
+            "ResNet",
+        )
+
+    def test_tracker(self):
+        source = "mmdet::deepsort/deepsort_faster-rcnn_r50_fpn_8xb2-4e_mot17halftrain"
+        source += "_test-mot17halfval.py"
+        cfg = swap_backbone(source, "rmt-tiny")
+        assert cfg.model.detector.backbone.type == "mmeffvit.RMT"
+        assert "init_cfg" not in cfg.model.detector  # a whole detector with the old backbone
+        assert cfg.model.reid.backbone.type == "mmpretrain.ResNet"
+        cfg = swap_backbone(source, "rmt-tiny", where="reid.backbone")
+        assert cfg.model.reid.backbone.type == "mmeffvit.RMT"
+        assert cfg.model.reid.head.in_channels == 512
+        with pytest.raises(SwapError, match=r"found at detector\.backbone, reid\.backbone"):
+            swap_backbone(source, "rmt-tiny", where="teacher.backbone")
+
+
+class TestOptimizer:
+    def test_norms_of_swin_become_those_of_ours(self):
+        cfg = swap_backbone(SWIN_M2F, "rmt-tiny")
+        keys = cfg.optim_wrapper.paramwise_cfg.custom_keys
+        assert keys["backbone"] == {"lr_mult": 0.1, "decay_mult": 1.0}
+        assert not any("patch_embed" in key or "table" in key for key in keys)
+        with torch.device("meta"):
+            backbone = MODELS.build(cfg.model.backbone)
+        model = torch.nn.Module()
+        model.backbone = backbone
+        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+        names = {id(param): name for name, param in model.named_parameters()}
+        assert {group["lr"] for group in wrapper.optimizer.param_groups} == {1e-5}
+        exempt = {
+            names[id(param)]
+            for group in wrapper.optimizer.param_groups
+            if group["weight_decay"] == 0
+            for param in group["params"]
+        }
+        norms = (torch.nn.LayerNorm, torch.nn.BatchNorm2d)
+        assert exempt == {
+            f"backbone.{name}.{kind}"
+            for name, module in backbone.named_modules()
+            if isinstance(module, norms)
+            for kind in ("weight", "bias")
+        }
+
+    def test_layer_decay_of_convnext(self):
+        cfg = swap_backbone(
+            "mmdet::convnext/mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco.py", "rmt-tiny"
+        )
+        assert "constructor" not in cfg.optim_wrapper
+        assert cfg.optim_wrapper.paramwise_cfg == {"custom_keys": {"norm": {"decay_mult": 0.0}}}
+        assert "custom_imports" not in cfg
+
+    def test_adamw_for_a_detector(self):
+        cfg = swap_backbone(RETINANET, "rmt-tiny", recipe="adamw")
+        assert cfg.optim_wrapper.optimizer.type == "AdamW"
+        assert cfg.optim_wrapper.optimizer.lr == 1e-4
+        assert cfg.optim_wrapper.paramwise_cfg.custom_keys.norm.decay_mult == 0
+        assert cfg.param_scheduler == load_config(RETINANET).param_scheduler
+
+    def test_adamw_for_a_segmentor(self):
+        cfg = swap_backbone(PSPNET, "rmt-tiny", recipe="adamw")
+        assert (cfg.optim_wrapper.optimizer.type, cfg.optim_wrapper.optimizer.lr) == ("AdamW", 6e-5)
+        warm_up, poly = cfg.param_scheduler
+        assert (warm_up.type, warm_up.end, poly.begin) == ("LinearLR", 1500, 1500)
+        # the old end, 1e-4, was above the new learning rate
+        assert (poly.type, poly.eta_min, poly.power) == ("PolyLR", 0, 1)
+
+    def test_adamw_keeps_the_rate_of_transformer_heads(self):
+        before = load_config("mmdet::detr/detr_r50_8xb2-150e_coco.py").optim_wrapper
+        cfg = swap_backbone("mmdet::detr/detr_r50_8xb2-150e_coco.py", "rmt-tiny", recipe="adamw")
+        assert cfg.optim_wrapper.optimizer == before.optimizer
+        assert set(cfg.optim_wrapper.paramwise_cfg.custom_keys) == {"backbone", "norm"}
+
+
+def test_checkpoint_reaches_the_backbone(tmp_path):
+    network = mmeffvit.create_backbone("rmt-tiny")
+    path = tmp_path / "weights.pth"
+    torch.save({"state_dict": network.state_dict()}, path)
+    cfg = swap_backbone(
+        "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py", "rmt-tiny", checkpoint=path
+    )
+    built = MODELS.build(cfg.model.backbone)
+    built.init_weights()
+    for name, value in network.state_dict().items():
+        assert torch.equal(built.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("mmdet::ssd/ssd300_coco.py", "SSDVGG cannot be swapped: SSD goes on with the layers"),
+        ("mmdet::ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py", "SSDNeck"),
+        ("mmdet::yolox/yolox_s_8xb8-300e_coco.py", "CSPDarknet cannot be swapped"),
+        ("mmdet::yolo/yolov3_d53_8xb8-320-273e_coco.py", "Darknet cannot be swapped"),
+        ("mmdet::cornernet/cornernet_hourglass104_8xb6-210e-mstest_coco.py", "strides 4, 4"),
+        ("mmseg::vit/vit_vit-b16_mln_upernet_8xb2-80k_ade20k-512x512.py", "16, 16, 16, 16"),
+        ("mmseg::unet/unet-s5-d16_fcn_4xb4-160k_cityscapes-512x1024.py", "is not a pyramid"),
+        ("mmdet::detectors/cascade-rcnn_r50-rfp_1x_coco.py", "RFP cannot be swapped"),
+        ("mmdet::common/lsj-100e_coco-detection.py", "has no model=dict"),
+    ],
+)
+def test_refused_with_the_reason(source, reason):
+    with pytest.raises(SwapError, match=reason):
+        swap_backbone(source, "rmt-tiny")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((RETINANET, "rmt-tinny"), {}, "did you mean rmt-tiny"),
+        ((RETINANET, "resnet-50"), {}, "no backbone is called 'resnet-50'"),
+        (("mmdet::retinanet/retinanet_r50_fpn_1x.py", "rmt-tiny"), {}, "close matches: mmdet::ret"),
+        ((RETINANET, "rmt-tiny"), {"recipe": "lion"}, "there are keep, adamw"),
+        ((RETINANET, "rmt-tiny"), {"out_indices": (0, 1)}, r"is out_indices=\(1, 2, 3\)"),
+        ((RETINANET, "rmt-tiny"), {"drop_path": 0.1}, "drop_path"),
+        ((RETINANET, "rmt-tiny"), {"drop_path_rate": 1.5}, r"must be in \[0, 1\)"),
+    ],
+)
+def test_errors(arguments, options, message):
+    with pytest.raises(RuntimeError, match=message):
+        swap_backbone(*arguments, **options)
+
+
+def test_channels_that_do_not_fit_are_an_error():
+    cfg = load_config(RETINANET)
+    cfg.model.neck.in_channels = [256, 512, 1024, 999]
+    with pytest.raises(SwapError, match="FPN reads maps of 999 channels"):
+        swap_backbone(cfg, "rmt-tiny")
+
+
+def test_segmentor_resizes_and_predicts():
+    """A dilated model end to end, at a size that no stride divides."""
+    arch = {
+        "embed_dims": (16, 16, 32, 32),
+        "depths": (1, 1, 1, 1),
+        "num_heads": (1, 1, 2, 2),
+        "mlp_ratios": (1, 1, 1, 1),
+        "num_clusters": (4, 2, 2, -1),
+        "layer_scale": (None,) * 4,
+    }
+    cfg = swap_backbone(PSPNET, "secvit", arch=arch)
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        cfg.model.decode_head.norm_cfg = cfg.model.auxiliary_head.norm_cfg = {"type": "BN"}
+        model = MODELS.build(cfg.model).eval()
+        with torch.no_grad():
+            maps = model.extract_feat(torch.randn(1, 3, 70, 97))
+            logits = model.decode_head(maps)
+    assert [tuple(x.shape) for x in maps] == [(1, 32, 10, 14)] * 2
+    assert logits.shape == (1, 19, 10, 14)
