@@ -185,7 +185,7 @@ def test_the_page_has_every_config():
         assert f"[{model.name}](../{model.config})" in page
 
 
-# one of each task and network; the whole is `tools/analysis/model_zoo.py --measure --check`
+# all of them: tools/analysis/model_zoo.py --measure --check
 SAMPLE = [
     "secvit-tiny_16xb128_in1k",
     "ravlt-tiny_16xb128_in1k",
