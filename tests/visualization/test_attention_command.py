@@ -93,13 +93,14 @@ def test_weights_of_a_whole_detector(image, tmp_path, saved, capsys):
     state = {f"backbone.{key}": value for key, value in backbone.state_dict().items()}
     checkpoint = tmp_path / "detector.pth"
     torch.save({"state_dict": {**state, "neck.conv.weight": torch.ones(1)}, "meta": {}}, checkpoint)
-    common = (image, "--backbone", BACKBONE, "--query", 10, 60, "--out", tmp_path / "a.png")
+    common = (image, "--backbone", BACKBONE, "--query", 10, 60, "--size", 64, 96)
+    common = (*common, "--out", tmp_path / "a.png")
     run(*common, "--checkpoint", checkpoint)
     assert f"{len(state)} tensors loaded" in capsys.readouterr().out
     (figure,) = saved.values()
     assert "weights: detector.pth" in words(figure)
     assert "random" not in words(figure)
-    expected = draw_attention(backbone, read_image(image), query=(10, 60))
+    expected = draw_attention(backbone, read_image(image), size=(64, 96), query=(10, 60))
     for got, want in zip(pictures(figure), pictures(expected), strict=True):
         np.testing.assert_array_equal(got, want)
     run(*common)
