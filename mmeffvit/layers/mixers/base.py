@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from mmeffvit.layers.context import MapContext
 from mmeffvit.layers.depthwise import DepthwiseConv2d
+from mmeffvit.ops.precision import autocast_disabled
 
 
 class TokenMixer(nn.Module):
@@ -39,7 +41,9 @@ class LePEAttention(TokenMixer):
     The channels of the first projection are [q | k | v], each head-major. The convolution sees the
     values as an image, whatever order of tokens the attention uses (LePE, CSWin, arXiv 2107.00652).
     A sub-class provides :meth:`attend`, and may ask for a gate: a fourth part of the first
-    projection then multiplies the sum before the last one, without an activation.
+    projection then multiplies the sum before the last one, without an activation. Under float16
+    autocast the product and the last projection are in float32, and what comes out is float16
+    again: infinite where the exact result does not fit, as after any layer in float16.
     """
 
     #: whether the first projection makes [q | k | v | gate]
@@ -77,4 +81,11 @@ class LePEAttention(TokenMixer):
             t.reshape(batch, height, width, channels).permute(0, 3, 1, 2) for t in (out, v, *gate)
         )
         out = out + self.lepe(image)
-        return self.proj(out * gate[0] if gate else out)
+        return self._project_gated(out, *gate) if gate else self.proj(out)
+
+    def _project_gated(self, out: Tensor, gate: Tensor) -> Tensor:
+        # two activations of 300 have a product beyond float16, and often a projection within it
+        if gate.dtype == torch.float16 and self.proj.weight.dtype == torch.float32:
+            with autocast_disabled(gate.device.type):
+                return self.proj(out.float() * gate.float()).to(gate.dtype)
+        return self.proj((out * gate).to(gate.dtype))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from mmeffvit.layers.context import MapContext
@@ -49,6 +50,9 @@ class RALAMixer(_GatedRotaryAttention):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, context: MapContext) -> Tensor:
         table = context.rotary_2d(self.head_dim)
+        if v.dtype == torch.float16:
+            # the attention is in float32 anyway, and its result may exceed all values
+            v = v.float()
         return rank_augmented_linear_attention(q, k, v, table, implementation=self.implementation)
 
 
