@@ -60,7 +60,7 @@ def _render(what: str, collections: list[Collection], link: _Link) -> str:
     data, _, name = what.partition(" ")
     for collection in collections:
         if collection.network == name and (models := _trained_on(data, collection)):
-            return _table(models, data, link)
+            return _table(models, link)
     known = [f"{data} {c.network}" for data in TASKS for c in collections if _trained_on(data, c)]
     raise ValueError(
         f"no models for the block 'model-zoo: {what}'; there are overview, all, {', '.join(known)}"
@@ -86,7 +86,7 @@ def _all(collections: list[Collection], link: _Link) -> str:
             parts.append(
                 f"\n### {collection.network}: {task.title.lower()}\n\n"
                 f"{link('Configs', collection.readme)}, [paper]({url}). {source}.\n\n"
-                f"{_table(models, data, link)}"
+                f"{_table(models, link)}"
             )
     return "".join(parts) + "\n"
 
@@ -117,23 +117,20 @@ def _backbone(model: Model) -> str:
     return model.name.partition("_")[0]
 
 
-def _table(models: list[Model], data: str, link: _Link) -> str:
+def _table(models: list[Model], link: _Link) -> str:
     metrics = _keys(model.published for model in models)
     metrics = [key for key in metrics if key not in _SIZE_KEYS]
     reached = _keys(model.results for model in models)
     sizes = [key for key in _SIZE_KEYS if any(key in model.published for model in models)]
-    classification = data == "ImageNet-1K"
-    counted = (
-        ["fvcore's G", "the same, without attention"]
-        if classification
-        else ["without attention (G)"]
-    )
+    # where norms were counted, the papers use fvcore, which counts them too
+    fvcore = all("Norm FLOPs" in model.metadata for model in models)
+    others = ["fvcore's G", "the same, without attention"] if fvcore else ["without attention (G)"]
     head = [
         "",
         "parameters (M)",
         "MACs (G)",
         "of which attention",
-        *counted,
+        *others,
         *(f"published: {_SIZE_KEYS[key]}" for key in sizes),
         *(f"published: {key}" for key in metrics),
         *(f"here: {key}" for key in reached),
@@ -144,7 +141,7 @@ def _table(models: list[Model], data: str, link: _Link) -> str:
             [
                 link(model.name, model.config),
                 f"{model.metadata['Parameters'] / 1e6:.2f}",
-                *_costs(model, classification),
+                *_costs(model, fvcore),
                 *_published(model, (*sizes, *metrics)),
                 *(str(model.results.get(key, _NONE)) for key in reached),
             ]
@@ -152,23 +149,21 @@ def _table(models: list[Model], data: str, link: _Link) -> str:
     return _markdown(head, rows)
 
 
-def _costs(model: Model, classification: bool) -> list[str]:
+def _costs(model: Model, fvcore: bool) -> list[str]:
     """MACs, the share of attention, and what the papers would count."""
-    macs, attention, norms = (
-        model.metadata.get(key) for key in ("FLOPs", "Attention FLOPs", "Norm FLOPs")
-    )
-    if not macs:
-        return [_NONE] * (4 if classification else 3)
+    if "FLOPs" not in model.metadata:
+        return [_NONE] * (4 if fvcore else 3)
+    macs, attention = model.metadata["FLOPs"], model.metadata["Attention FLOPs"]
     share = f"{attention / macs:.0%}"
-    if classification:
-        fvcore = macs + norms
-        return [
-            _billions(macs, 2),
-            share,
-            f"{fvcore / 2**30:.2f}",
-            f"{(fvcore - attention) / 2**30:.2f}",
-        ]
-    return [_billions(macs, 0), share, _billions(macs - attention, 0)]
+    if not fvcore:
+        return [_billions(macs, 0), share, _billions(macs - attention, 0)]
+    with_norms = macs + model.metadata["Norm FLOPs"]
+    return [
+        _billions(macs, 2),
+        share,
+        f"{with_norms / 2**30:.2f}",
+        f"{(with_norms - attention) / 2**30:.2f}",
+    ]
 
 
 def _keys(mappings: Iterable[Mapping[str, object]]) -> list[str]:
