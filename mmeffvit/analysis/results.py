@@ -63,7 +63,9 @@ def identity(row: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(row.get(column, "") for column in _IDENTITY)
 
 
-def write_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, str]]) -> None:
+def write_csv(
+    path: str | os.PathLike, rows: Sequence[Mapping[str, str]], columns: Sequence[str] = COLUMNS
+) -> None:
     """Write all rows; the file at `path` is either the old one or the whole new one."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +73,7 @@ def write_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, str]]) -> Non
         "w", newline="", dir=path.parent, prefix=f".{path.name}.", delete=False
     ) as file:
         try:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
             file.flush()

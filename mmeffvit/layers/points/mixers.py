@@ -82,7 +82,8 @@ class TriPlaneMixer(PointMixer):
         implementation: Of `mmeffvit.ops.points`; None lets them choose.
 
     Raises:
-        ValueError: The heads do not split into three planes, or the width is odd.
+        ValueError: The heads do not split into three planes, the width is odd, or bins do not
+            divide the window.
     """
 
     def __init__(
@@ -101,6 +102,12 @@ class TriPlaneMixer(PointMixer):
                 "TriPlaneMixer gives a third of the heads to each plane and half of the channels "
                 f"to each branch: num_heads must be a multiple of 3 and embed_dims even, got "
                 f"{num_heads} and {embed_dims}"
+            )
+        steps = window_size / quant_size
+        if window_size < 1 or quant_size > 1 or abs(steps - round(steps)) > 1e-3:
+            raise ValueError(
+                "quant_size must be at most one cell and divide window_size, got "
+                f"{quant_size} and {window_size}"
             )
         self.window_size = window_size
         self.quant_size = quant_size

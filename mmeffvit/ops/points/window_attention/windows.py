@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ class RelativeWindows:
         Raises:
             ValueError: A side has more bins than the tables.
         """
-        spans = tuple(max(1, int((side + 1e-4) / quant_size)) for side in window_size)
+        spans = tuple(max(1, math.ceil((side - 1e-4) / quant_size)) for side in window_size)
         if max(spans) > num_bins:
             raise ValueError(
                 f"windows {tuple(window_size)} have {spans} bins of {quant_size}, but the tables "

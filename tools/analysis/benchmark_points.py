@@ -1,0 +1,287 @@
+#!/usr/bin/env python
+"""Time and peak memory of point networks, forward and backward, in synthetic rooms of one density.
+
+python tools/analysis/benchmark_points.py network --points 20000 40000 80000 160000 --threads 2
+python tools/analysis/benchmark_points.py attention --points 80000 --threads 2
+
+'network' measures ConDaFormer in training mode and fits how cost grows with the points; 'attention'
+the window attention alone, at the first pooled level of the room, factored ('fused') against the
+literal formula over all pairs ('reference'), in one process and in turn.
+"""
+
+import argparse
+import math
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mmeffvit import compat
+from mmeffvit.analysis import results
+from mmeffvit.analysis.benchmark import (
+    describe_environment,
+    growth_exponent,
+    paired_ratio,
+    time_in_turn,
+)
+from mmeffvit.analysis.memory import MIB, peak_memory
+from mmeffvit.layers.points import PointLevel
+from mmeffvit.layers.points.level import relative_bins
+from mmeffvit.models.points import ConDaFormer, PointSegmentationNet
+from mmeffvit.ops.points import grid_cluster, unique_rows, window_attention
+
+COLUMNS = [
+    "what",
+    "arch",
+    "implementation",
+    "device",
+    "points",
+    "tokens",
+    "pairs",
+    "rounds",
+    "time_s",
+    "time_min_s",
+    "time_max_s",
+    "cpu_s",
+    "speedup_over_reference",
+    "peak_memory_mib",
+    "memory_of_reference",
+    "machine",
+    "threads",
+    "python",
+    "torch",
+    "mmeffvit",
+    "command",
+]
+#: share of the voxels of a surface that hold a point
+OCCUPANCY = 0.9
+HEIGHT = 2.8
+
+
+def synthetic_room(num_points: int, voxel_size: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A room with one point in each of `num_points` voxels; its area follows their number.
+
+    Floor, ceiling, four walls, and a table-sized box for every 4 square metres.
+
+    Returns:
+        (N, 3) metres, and (N, 3) cells, in a random order.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    # floor, ceiling and boxes take 3.1 square metres per square metre, walls 4 * 2.8 per metre
+    area = num_points * voxel_size**2 / OCCUPANCY
+    side = (-4 * HEIGHT + math.sqrt((4 * HEIGHT) ** 2 + 4 * 3.1 * area)) / (2 * 3.1)
+    side = max(side, 0.5)
+    rectangles = [((0, 0, z), (side, 0, 0), (0, side, 0)) for z in (0, HEIGHT)]
+    for offset in (0, side):
+        rectangles.append(((offset, 0, 0), (0, side, 0), (0, 0, HEIGHT)))
+        rectangles.append(((0, offset, 0), (side, 0, 0), (0, 0, HEIGHT)))
+    for x, y in (torch.rand(round(side**2 / 4), 2, generator=generator) * (side - 1)).tolist():
+        rectangles += [
+            ((x, y, 0.75), (1.2, 0, 0), (0, 0.8, 0)),
+            *(((x, y + dy, 0), (1.2, 0, 0), (0, 0, 0.75)) for dy in (0, 0.8)),
+            *(((x + dx, y, 0), (0, 0.8, 0), (0, 0, 0.75)) for dx in (0, 1.2)),
+        ]
+    corner, first, second = (torch.tensor(v, dtype=torch.float32) for v in zip(*rectangles))
+    areas = first.norm(dim=1) * second.norm(dim=1)
+    xyz, cells = torch.empty(0, 3), torch.empty(0, 3)
+    while len(cells) < num_points:
+        which = torch.multinomial(areas, 3 * num_points, True, generator=generator)
+        u, v = torch.rand(2, len(which), 1, generator=generator)
+        noise = 0.005 * torch.randn(len(which), 3, generator=generator)
+        xyz = torch.cat((xyz, corner[which] + u * first[which] + v * second[which] + noise))
+        groups = unique_rows((xyz / voxel_size).floor().long())
+        one_of_each = torch.empty(len(groups), dtype=torch.int64)
+        one_of_each[groups.inverse] = torch.arange(len(xyz))
+        xyz, cells = xyz[one_of_each], groups.rows
+    keep = torch.randperm(len(cells), generator=generator)[:num_points]
+    return xyz[keep], cells[keep]
+
+
+def prepare_network(arch: str, num_points: int, implementation: str, device: str) -> Callable:
+    """A call that runs the network once, forward and backward."""
+    torch.manual_seed(0)
+    backbone = ConDaFormer(arch, implementation=implementation or None)
+    network = PointSegmentationNet(backbone, 13).to(device).train()
+    xyz, cells = synthetic_room(num_points, backbone.voxel_size)
+    voxels = torch.cat((xyz, torch.rand(len(xyz), backbone.in_channels - 3)), dim=1).to(device)
+    coors = torch.cat((torch.zeros_like(cells[:, :1]), cells), dim=1).to(device)
+    labels = torch.randint(0, 13, (len(xyz),), device=device)
+
+    def call() -> None:
+        network.zero_grad(set_to_none=True)
+        torch.nn.functional.cross_entropy(network(voxels, coors), labels).backward()
+
+    return call
+
+
+def first_level(arch: str, num_points: int, device: str) -> PointLevel:
+    """The first pooled level of a room."""
+    voxel_size = ConDaFormer.arch_zoo[arch]["voxel_size"]
+    xyz, _ = synthetic_room(num_points, voxel_size)
+    xyz = (xyz - xyz.amin(0)) / voxel_size
+    clusters = grid_cluster(xyz, 2.0)
+    mean = torch.zeros(len(clusters), 3).index_add_(0, clusters.inverse, xyz)
+    counts = clusters.counts.float()
+    offset = torch.tensor([len(clusters)])
+    level = PointLevel(mean / counts[:, None], clusters.rows, offset, counts, stride=2)
+    level.xyz, level.cells, level.counts = (
+        t.to(device) for t in (level.xyz, level.cells, level.counts)
+    )
+    return level
+
+
+def prepare_attention(arch: str, num_points: int, implementation: str, device: str) -> Callable:
+    """A call that attends in the three planes of the first pooled level, forward and backward."""
+    settings = ConDaFormer.arch_zoo[arch]
+    size, quant = settings["window_size"], settings["quant_size"]
+    level = first_level(arch, num_points, device)
+    planes = level.plane_windows(size, quant, shifted=False)
+    heads = settings["embed_dims"][0] // 16 // 3
+    torch.manual_seed(0)
+    shape = (len(level), heads, 16)
+    qkv = [torch.randn(shape, device=device, requires_grad=True) for _ in range(3)]
+    rows = 2 * relative_bins(size, quant) - 1
+    tables = [(torch.randn(rows, 3, *shape[1:], device=device) * 0.02) for _ in range(3)]
+    tables = [table.requires_grad_() for table in tables]
+    grad = torch.randn(shape, device=device)
+    for windows in planes:
+        # structures are made once per level in the network, too
+        _ = windows.pairs if implementation == "reference" else windows.layout
+
+    def call() -> None:
+        for windows in planes:
+            out = window_attention(*qkv, *tables, windows, implementation=implementation)
+            torch.autograd.grad(out, (*qkv, *tables), grad)
+
+    return call
+
+
+PREPARE = {"network": prepare_network, "attention": prepare_attention}
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=PREPARE)
+    parser.add_argument("--arch", choices=ConDaFormer.arch_zoo, default="s3dis")
+    parser.add_argument("--points", nargs="+", type=int, default=[20000, 40000])
+    parser.add_argument(
+        "--implementations",
+        nargs="+",
+        choices=("fused", "reference"),
+        help="default: fused for the network, both for attention",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--threads", type=int, help="CPU threads of torch (default: torch's own)")
+    parser.add_argument("--rounds", type=int, default=3, help="timed calls of each")
+    parser.add_argument("--warmup", type=int, default=1, help="calls of each before that")
+    parser.add_argument("--no-memory", action="store_true", help="leave peak memory out")
+    parser.add_argument("--out", type=Path, metavar="CSV", help="write the results here")
+    args = parser.parse_args(argv)
+    if args.implementations is None:
+        args.implementations = ["fused"] if args.what == "network" else ["fused", "reference"]
+    if min(args.points) < 100:
+        parser.error("rooms need at least 100 points")
+    return args
+
+
+def measure(args: argparse.Namespace, num_points: int) -> list[dict[str, str]]:
+    """Rows of one room: all implementations in turn, then the memory of each in its own process."""
+    prepare = PREPARE[args.what]
+    calls = {
+        name: prepare(args.arch, num_points, name, args.device) for name in args.implementations
+    }
+    on_gpu = torch.device(args.device).type == "cuda"
+    synchronize = torch.cuda.synchronize if on_gpu else (lambda: None)
+    cpu = {name: [] for name in calls}
+
+    def counted(name: str) -> Callable[[], None]:
+        def call() -> None:
+            start = time.process_time()
+            calls[name]()
+            cpu[name].append(time.process_time() - start)
+
+        return call
+
+    times = time_in_turn(
+        {name: counted(name) for name in calls}, args.rounds, args.warmup, synchronize
+    )
+    level = first_level(args.arch, num_points, "cpu")
+    arch = ConDaFormer.arch_zoo[args.arch]
+    planes = level.plane_windows(arch["window_size"], arch["quant_size"], shifted=False)
+    pairs = sum(int(windows.counts.square().sum()) for windows in planes)
+    calls.clear()
+    peaks = {}
+    if not args.no_memory:
+        for name in args.implementations:
+            arguments = (args.arch, num_points, name, args.device)
+            peaks[name] = peak_memory(prepare, *arguments, device=args.device)
+    rows = []
+    for name in args.implementations:
+        row = {
+            "what": args.what,
+            "arch": f"condaformer-{args.arch}",
+            "implementation": name,
+            "device": args.device,
+            "points": str(num_points),
+            "tokens": str(len(level)),
+            "pairs": str(pairs),
+            "rounds": str(args.rounds),
+            "time_s": f"{statistics.median(times[name]):.3f}",
+            "time_min_s": f"{min(times[name]):.3f}",
+            "time_max_s": f"{max(times[name]):.3f}",
+            "cpu_s": f"{statistics.median(cpu[name][args.warmup :]):.3f}",
+        }
+        if name in peaks:
+            row["peak_memory_mib"] = f"{peaks[name] / MIB:.0f}"
+        if "reference" in times and name != "reference":
+            ratio = paired_ratio(times["reference"], times[name])
+            row["speedup_over_reference"] = f"{ratio:.2f}"
+            if peaks:
+                row["memory_of_reference"] = f"{peaks[name] / peaks['reference']:.3f}"
+        rows.append(row)
+    return rows
+
+
+def main(argv=None):
+    compat.setup()
+    args = parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    command = shlex.join(
+        ["tools/analysis/benchmark_points.py", *(sys.argv[1:] if argv is None else argv)]
+    )
+    environment = {k: v for k, v in describe_environment(args.device).items() if k in COLUMNS}
+    print("; ".join(f"{key}: {value}" for key, value in environment.items()), file=sys.stderr)
+    rows, done, start = [], 0, time.monotonic()
+    for num_points in sorted(args.points):
+        print(f"{num_points} points ...", file=sys.stderr, flush=True)
+        rows += [{**r, **environment, "command": command} for r in measure(args, num_points)]
+        if args.out is not None:
+            results.write_csv(args.out, rows, COLUMNS)
+        done += num_points
+        elapsed = time.monotonic() - start
+        left = elapsed / done * (sum(args.points) - done)
+        print(f"{elapsed:.0f} s so far, about {left:.0f} s left", file=sys.stderr, flush=True)
+    shown = COLUMNS[COLUMNS.index("implementation") : COLUMNS.index("machine")]
+    for row in ({name: name for name in shown}, *rows):
+        print("  ".join(f"{row.get(name, ''):>12.22}" for name in shown))
+    for name in args.implementations:
+        own = [row for row in rows if row["implementation"] == name]
+        if len(own) > 1:
+            points = [int(row["points"]) for row in own]
+            for column in ("time_s", "cpu_s"):
+                exponent = growth_exponent(points, [float(row[column]) for row in own])
+                print(f"{name}: {column} grows with the points to the power of {exponent:.2f}")
+    if args.out is not None:
+        print(f"written to {args.out}")
+
+
+if __name__ == "__main__":
+    main()
