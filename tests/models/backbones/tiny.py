@@ -1,0 +1,46 @@
+"""Smallest networks of every family, and one that mixes their operators."""
+
+import torch
+
+from mmeffvit.models import PyramidViT
+from mmeffvit.models.zoo import backbone_classes
+
+_SHARED = {
+    "embed_dims": (16, 32, 64, 64),
+    "depths": (1, 1, 1, 1),
+    "num_heads": (1, 2, 4, 4),
+    "mlp_ratios": (2, 2, 2, 2),
+    "layer_scale": (None,) * 4,
+}
+#: both kinds of attention of each network are in its first two stages
+ARCHS = {
+    "secvit": {**_SHARED, "num_clusters": (4, -1, 2, -1)},
+    "ravlt": {**_SHARED, "attention": ("l", "v", "l", "v")},
+    "ssvit": {
+        **_SHARED,
+        "window_sizes": (7, 7, 7, 7),
+        "reverse": ((False,), (True,), (False,), (True,)),
+    },
+    "rmt": {
+        **_SHARED,
+        "decay_inits": (2, 2, 2, 2),
+        "decay_ranges": (4, 4, 4, 4),
+        "decomposed": (True, False, True, False),
+    },
+    "hybrid": {
+        **_SHARED,
+        "mixers": (
+            {"type": "mmeffvit.RALAMixer"},
+            {"type": "mmeffvit.SECMixer", "num_clusters": 4},
+            {"type": "mmeffvit.MaSAMixer", "decomposed": True},
+            {"type": "mmeffvit.S3AMixer"},
+        ),
+    },
+}
+
+
+def build_tiny(name, **kwargs):
+    """The network of a family, or ``'hybrid'``, with random weights from a fixed seed."""
+    torch.manual_seed(0)
+    cls = PyramidViT if name == "hybrid" else backbone_classes()[name]
+    return cls(arch=ARCHS[name], **kwargs)
