@@ -137,8 +137,8 @@ def test_others_build(path):
 def test_no_config_is_missing_or_unknown():
     there = {
         path.relative_to(ROOT).as_posix()
-        for detector in DETECTORS
-        for path in (ROOT / "configs").glob(f"*/{detector}_*_coco.py")
+        for family, detector in itertools.product(CHANNELS, DETECTORS)
+        for path in (ROOT / "configs" / family).glob(f"{detector}_*_coco.py")
     }
     assert there == {case.path for case in CASES}
 
