@@ -174,15 +174,15 @@ def _read_levels(editor: Editor, owner: Path, old: Sequence[Level], scope: str) 
             f"Nothing beside the backbone of {editor.get(owner).get('type')!r} names the channels "
             "of its maps, so it is not known which ones are read."
         )
-    indices = sorted(read)
-    strides = [old[i].depth_stride for i in indices]
-    if strides != sorted(set(strides)) or not set(strides) <= set(BaseBackbone.stage_strides):
+    strides = [lv.depth_stride for lv in old]
+    steps = BaseBackbone.stage_strides
+    if strides != sorted(set(strides)) or not set(strides) <= set(steps) or strides[-1] < steps[2]:
         raise SwapError(
-            f"{editor.get((*owner, 'backbone', 'type'))!r} is not a pyramid: the maps that are "
-            f"read have strides {', '.join(str(old[i].stride) for i in indices)}, and a backbone "
-            "of ours has one map each of the strides 4, 8, 16 and 32."
+            f"{editor.get((*owner, 'backbone', 'type'))!r} is not a pyramid: its maps have strides "
+            f"{', '.join(str(lv.stride) for lv in old)}, and a backbone of ours has one map each "
+            "of the strides 4, 8, 16 and 32."
         )
-    return indices
+    return sorted(read)
 
 
 def _new_backbone(

@@ -127,7 +127,9 @@ def _readers_in(editor: Editor, path: Path, top: bool) -> Iterator[Path]:
 def head_reads(head: Mapping[str, Any], levels: Sequence[Level]) -> list[int]:
     """Indices of the maps that a head takes."""
     channels, index = head["in_channels"], head.get("in_index")
-    if index is None:
+    if index is None and isinstance(channels, int) and _equal(levels):
+        found = list(range(len(levels)))  # dense heads take all maps, one after the other
+    elif index is None:
         found = _match(channels, levels, type_name(head))
     else:
         found = [i % len(levels) for i in ([index] if isinstance(index, int) else index)]
@@ -140,6 +142,10 @@ def head_reads(head: Mapping[str, Any], levels: Sequence[Level]) -> list[int]:
     if head.get("c1_in_channels"):  # DeepLabV3+ takes the first map as well
         found = [0, *found]
     return found
+
+
+def _equal(levels: Sequence[Level]) -> bool:
+    return len({lv.channels for lv in levels}) == 1
 
 
 def write_head(

@@ -22,6 +22,8 @@ _FIRST = re.compile(r"r18|r50|swin-?t|convnext-t|mit-b0|pvt-t|_s50|res2net-101|r
 #: where the first choice is not typical for the folder
 _CHOSEN = {
     "mmdet/cascade_rpn": "cascade-rpn_faster-rcnn_r50-caffe_fpn_1x_coco.py",
+    "mmdet/dcn": "faster-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py",
+    "mmdet/dcnv2": "faster-rcnn_r50-mdconv-c3-c5_fpn_1x_coco.py",
     "mmdet/detectors": "cascade-rcnn_r50-sac_1x_coco.py",
     "mmdet/fpg": "faster-rcnn_r50_fpg_crop640-50e_coco.py",
     "mmdet/nas_fpn": "retinanet_r50_nasfpn_crop640-50e_coco.py",

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 
@@ -57,6 +58,7 @@ def try_method(method: Method, backbone: str = "ravlt", swap: bool = True) -> di
     owner = find_owner(cfg)
     cfg.model = Config(_cheaper(_without_files(plain(cfg.model))))._cfg_dict
     scope = cfg.get("default_scope") or method.toolbox
+    MessageHub.get_current_instance().update_info_dict({"iter": 0, "epoch": 0})  # as in a run
     with DefaultScope.overwrite_default_scope(scope):
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
         model.init_weights()
@@ -126,10 +128,14 @@ def _cheaper(value: Any, inside: bool = False) -> Any:
 
 
 def _loss(model: Any, batches: Batches) -> tuple[torch.Tensor, Mapping[str, Any]]:
-    if batches.kind in _TRACKERS:  # what they train is the detector
+    preprocessor = model.data_preprocessor
+    if batches.kind in _TRACKERS:  # what is trained is the detector, on single images
+        settings = batches.cfg.model.data_preprocessor
+        kept = {k: v for k, v in settings.items() if k in ("mean", "std", "bgr_to_rgb")}
+        preprocessor = MODELS.build({"type": "DetDataPreprocessor", "pad_size_divisor": 32, **kept})
         model = model.detector
     model.train()
-    data = model.data_preprocessor(batches.training(), training=True)
+    data = preprocessor(batches.training(), training=True)
     return model.parse_losses(model(**data, mode="loss"))
 
 
