@@ -29,7 +29,9 @@ def neighbour_positions(
         (n, k) int64, ascending in each row.
     """
     index = torch.arange(length, device=device)
-    phase, rank = index % dilation, index // dilation
+    rank = index // dilation
+    # not `index % dilation`, which ONNX has for dilations known in advance only
+    phase = index - rank * dilation
     phase_length = (length - phase + dilation - 1) // dilation
     first = torch.minimum((rank - (kernel - 1) // 2).clamp_min(0), phase_length - kernel)
     return (first[:, None] + torch.arange(kernel, device=device)) * dilation + phase[:, None]

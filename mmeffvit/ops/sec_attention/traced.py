@@ -42,9 +42,8 @@ def sec_attention_traced(
     # where each rank stands among the padded clusters, then each token
     rank = torch.arange(tokens, device=device)
     in_larger = rank < larger * (size + 1)
-    after = rank - larger * (size + 1)
-    cluster = torch.where(in_larger, rank // (size + 1), larger + after // size)
-    place = torch.where(in_larger, rank % (size + 1), after % size) + cluster * padded
+    cluster = torch.where(in_larger, rank // (size + 1), (rank - larger) // size)
+    place = rank - first[cluster] + cluster * padded
     index = place[order.argsort(dim=-1)][..., None].expand(-1, -1, -1, head_dim)
     out = out.flatten(1, 2).unflatten(0, order.shape[:2])
     return out.gather(2, index).transpose(1, 2)
