@@ -63,6 +63,7 @@ def draw_scene(
     max_digits: int,
     with_crowd: bool,
     digit_sizes: tuple[float, float] = DIGIT_SIZES,
+    plain: bool = False,
 ) -> tuple[np.ndarray, list[Instance]]:
     """Paint one image.
 
@@ -77,14 +78,18 @@ def draw_scene(
         with_crowd: Whether a crowd of small digits is drawn, too.
         digit_sizes: Sides of the smallest and largest digit, as fractions of the image's shorter
             side.
+        plain: Leave texture and clutter away: digits on one dark colour.
 
     Returns:
         The image (H, W, 3), uint8, in BGR order, and the instances in it, those behind first.
     """
     side = min(height, width)
-    image = _texture(rng, height, width)
-    for _ in range(rng.integers(1, 6)):
-        _paint(image, _clutter(rng, height, width), _colour(rng))
+    if plain:
+        image = np.full((height, width, 3), rng.uniform(0, _MAX_GROUND / 2), np.float32)
+    else:
+        image = _texture(rng, height, width)
+        for _ in range(rng.integers(1, 6)):
+            _paint(image, _clutter(rng, height, width), _colour(rng))
 
     instances: list[Instance] = []
     if with_crowd:

@@ -17,7 +17,7 @@ class DigitsClsDataset(ImageNet):
         data_root: Folder of the data set.
         split: ``'train'`` or ``'val'``.
         make: Arguments of :func:`mmeffvit.datasets.ensure_digits` that say what the data is, such
-            as ``dict(num_train=6000, num_val=1000, image_size=96, seed=0)``. Data sets that share a
+            as ``dict(num_train=6000, num_val=1000, image_size=64, seed=0)``. Data sets that share a
             `data_root` must give the same. True means its defaults; False reads what is there and
             writes nothing.
         **kwargs: As in mmpretrain's `ImageNet`.
