@@ -26,9 +26,11 @@ def token_order(k: Tensor) -> Tensor:
         k = k.float() if k.dtype != torch.float64 else k
         centre = F.normalize(k.mean(dim=1, keepdim=True), dim=-1, eps=1e-12)
         similarity = (F.normalize(k, dim=-1, eps=1e-12) * centre).sum(-1)
-        # ONNX cannot be told to be stable; its TopK puts the earlier of two equal tokens first
-        stable = not torch.compiler.is_exporting()
-        return similarity.transpose(1, 2).argsort(dim=-1, stable=stable)
+        similarity = similarity.transpose(1, 2)
+        if torch.compiler.is_exporting():
+            # ONNX cannot be told to be stable; its TopK puts the earlier of two equal tokens first
+            return similarity.argsort(dim=-1)
+        return similarity.argsort(dim=-1, stable=True)
 
 
 def sec_cluster_ids(k: Tensor, num_clusters: int) -> Tensor:
