@@ -172,6 +172,55 @@ class TestConverter:
             load_weights(ConDaFormer(TINY), state)
 
 
+def official_name(key):
+    """The inverse of the key map, written by hand so that it checks it."""
+    parts = key.split(".")
+    if parts[0] == "decode_head":
+        return f"final.3.{parts[2]}"
+    kind, *rest = parts[1:]
+    if kind == "stem":
+        places = {"conv": "0", "norm": "1"}
+        return f"stem.{places.get(rest[0], '3.' + rest[0].replace('norm', 'bn'))}.{rest[1]}"
+    if kind == "out_proj":
+        return f"final.{'0' if rest[0] == 'linear' else '1'}.{rest[1]}"
+    number = int(rest[0]) + 1
+    if kind == "pools":
+        return f"pool{number}.{rest[1]}.{rest[2]}"
+    if kind == "unpools":
+        group = "proj_skip" if rest[1].startswith("skip") else "proj"
+        return f"unpool{number}.{group}.{'0' if 'norm' in rest[1] else '1'}.{rest[2]}"
+    tail = ".".join(rest[2:]).replace("mixer.", "attn.")
+    for own, suffix in (("local_pre", ""), ("local_post", "_post")):
+        tail = tail.replace(f"{own}.point_norm", f"conv_1{suffix}.1")
+        tail = tail.replace(f"{own}.point", f"conv_1{suffix}.0")
+        tail = tail.replace(f"{own}.depthwise_norm", f"conv_3{suffix}.1")
+        tail = tail.replace(f"{own}.depthwise", f"conv_3{suffix}.0")
+        tail = tail.replace(f"{own}.linear_norm", f"conv_3{suffix}.4")
+        tail = tail.replace(f"{own}.linear", f"conv_3{suffix}.3")
+    return f"block{number}.{rest[1]}.{tail}"
+
+
+def test_published_file_by_the_command_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "tools"))
+    from convert_checkpoint import main
+
+    network = PointSegmentationNet(ConDaFormer("s3dis"), 13)
+    state = {}
+    for key, value in network.state_dict().items():
+        if key.endswith("point.weight"):
+            value = value.t().reshape(len(value), 1, 1, 1, -1)  # the same memory, (in, out)
+        state[f"module.{official_name(key)}"] = value
+    torch.save({"state_dict": state, "epoch": 100}, tmp_path / "model_best.pth")
+    target = tmp_path / "condaformer-s3dis.safetensors"
+    assert main(["condaformer", str(tmp_path / "model_best.pth"), str(target)]) == 0
+    assert "into the segmentor of condaformer-s3dis" in capsys.readouterr().out
+    init = {"type": "Pretrained", "checkpoint": str(target), "prefix": "backbone."}
+    backbone = MODELS.build({"type": "ConDaFormer", "init_cfg": init})
+    backbone.init_weights()
+    for key, value in network.backbone.state_dict().items():
+        assert torch.equal(backbone.state_dict()[key], value), key
+
+
 class TestStructure:
     def test_windows_and_neighbours_are_made_once_per_level_and_shift(self, monkeypatch, tiny):
         made = {"windows": 0, "neighbours": 0}
@@ -236,7 +285,7 @@ class TestStructure:
         assert isinstance(backbone.blocks[1][0].mixer, MeanOfSample)
         assert backbone.blocks[0][1].mixer.window_size == 2
         assert backbone.eval()(*scene()).isfinite().all()
-        with pytest.raises(ValueError, match="one for each of 4 lists of blocks .* got 2"):
+        with pytest.raises(ValueError, match=r"one for each of 4 lists of blocks .* got 2"):
             ConDaFormer(TINY, mixer=[plane, plane])
 
     @pytest.mark.parametrize(
@@ -253,6 +302,8 @@ class TestStructure:
     def test_mixer_that_does_not_fit(self):
         with pytest.raises(ValueError, match="num_heads must be a multiple of 3"):
             TriPlaneMixer(64, 4)
+        with pytest.raises(ValueError, match=r"divide window_size, got 0\.3 and 4"):
+            TriPlaneMixer(48, 3, window_size=4, quant_size=0.3)
         with pytest.raises(ValueError, match="did you mean 'scannet'"):
             ConDaFormer("scannets")
         with pytest.raises(ValueError, match="frozen_stages=3 is not possible"):
@@ -295,9 +346,7 @@ class TestTraining:
 
     def test_frozen_stages_and_norms(self):
         network = ConDaFormer(TINY, frozen_stages=1, norm_eval=True).train()
-        frozen = {
-            n.split(".")[0:2][0] for n, p in network.named_parameters() if not p.requires_grad
-        }
+        frozen = {n.split(".")[0] for n, p in network.named_parameters() if not p.requires_grad}
         assert frozen == {"stem", "pools", "blocks"}
         assert not any(p.requires_grad for p in network.blocks[0].parameters())
         assert all(p.requires_grad for p in network.blocks[1].parameters())

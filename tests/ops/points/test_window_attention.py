@@ -68,7 +68,7 @@ def test_chunks_of_windows_and_of_queries(monkeypatch, limit):
 
 
 @pytest.mark.parametrize(
-    ("side", "quant", "shift"), [(4, 0.25, 0.0), (3, 0.25, 1.5), (4, 0.4, 2.0)]
+    ("side", "quant", "shift"), [(4, 0.25, 0.0), (3, 0.25, 1.5), (4, 0.4, 0.0)]
 )
 def test_windows_and_bins_point_by_point(side, quant, shift):
     _, windows, (xyz, batch, shifts) = case(70, 1, side, quant, shift)
