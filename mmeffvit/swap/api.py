@@ -18,7 +18,7 @@ from mmeffvit.swap import leftovers, readers
 from mmeffvit.swap import recipe as recipes
 from mmeffvit.swap.changes import Editor, Path, plain
 from mmeffvit.swap.errors import SwapError
-from mmeffvit.swap.levels import Level, build_meta, measure_backbone, measure_neck
+from mmeffvit.swap.levels import Level, measure_backbone, measure_neck
 from mmeffvit.swap.locate import find_owner
 
 RECIPES = ("keep", "adamw")
@@ -94,7 +94,8 @@ def swap_backbone(
     old_backbone = plain(editor.get((*owner, "backbone")))
     _refuse(old_backbone)
     _drop_branches(editor, owner)
-    old = measure_backbone(old_backbone, scope)
+    measured = measure_backbone(old_backbone, scope)
+    old = measured.levels
     read = _read_levels(editor, owner, old, scope)
     config, network = _new_backbone(backbone, old_backbone, [old[i] for i in read], options)
     if checkpoint is not None:
@@ -106,7 +107,7 @@ def swap_backbone(
     leftovers.remove_weights(editor, owner)
     leftovers.set_normalisation(editor, owner)
     leftovers.embed_teacher(editor, owner)
-    leftovers.clean_optimizer(editor, owner, _parameter_names(old_backbone, scope), network)
+    leftovers.clean_optimizer(editor, owner, measured.parameters, network)
     leftovers.remove_imports(editor, old_backbone)
     if recipe == "adamw":
         recipes.set_adamw(editor, scope)
@@ -243,12 +244,11 @@ def _connect(
         else:
             _write_heads(editor, owner, old, placed)
     strides = tuple(lv.stride for lv in new)
-    if strides != native:
-        resize = {
-            "type": "mmeffvit.ResizeToStrides",
-            "in_strides": native,
-            "out_strides": strides,
-        }
+    resize = {"type": "mmeffvit.ResizeToStrides", "in_strides": native, "out_strides": strides}
+    if readers.views_maps(editor.get(owner)):
+        resize["contiguous"] = True
+        _prepend_neck(editor, owner, resize, "a head cannot view maps that are channels last")
+    elif strides != native:
         _prepend_neck(editor, owner, resize, "the strides that dilated stages had")
 
 
@@ -312,10 +312,3 @@ def _prepend_neck(editor: Editor, owner: Path, neck: dict[str, Any], why: str) -
     else:
         rest = list(present) if isinstance(present, (list, tuple)) else [present]
         editor.set((*owner, "neck"), [neck, *rest], why)
-
-
-def _parameter_names(old_backbone: Mapping[str, Any], scope: str) -> list[str]:
-    try:
-        return [name for name, _ in build_meta(old_backbone, scope).named_parameters()]
-    except Exception:  # measured without parts that do not build here
-        return []

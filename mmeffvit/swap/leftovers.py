@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path as File
 from typing import Any
 
@@ -86,7 +86,7 @@ def embed_teacher(editor: Editor, owner: Path) -> None:
     editor.set((*owner, "teacher_config"), value, "written out, as the path fits upstream only")
 
 
-def clean_optimizer(editor: Editor, owner: Path, old: Iterable[str], new: nn.Module) -> None:
+def clean_optimizer(editor: Editor, owner: Path, old: Sequence[str], new: nn.Module) -> None:
     """Rules for parameters that the model no longer has.
 
     Args:
@@ -110,10 +110,10 @@ def clean_optimizer(editor: Editor, owner: Path, old: Iterable[str], new: nn.Mod
         }
         paramwise["custom_keys"] = {**paramwise.get("custom_keys", {}), **NO_DECAY}
         editor.set((*root, "paramwise_cfg"), paramwise, "no decay of norms, as in the papers")
-    _clean_custom_keys(editor, owner, list(old), new)
+    _clean_custom_keys(editor, owner, old, new)
 
 
-def _clean_custom_keys(editor: Editor, owner: Path, old: list[str], new: nn.Module) -> None:
+def _clean_custom_keys(editor: Editor, owner: Path, old: Sequence[str], new: nn.Module) -> None:
     path = ("optim_wrapper", "paramwise_cfg", "custom_keys")
     keys = plain(editor.get(path) or {})
     prefix = ".".join(map(str, (*owner[1:], "backbone")))
@@ -139,7 +139,7 @@ def _clean_custom_keys(editor: Editor, owner: Path, old: list[str], new: nn.Modu
     editor.set(path, kept, "names of parameters of the old backbone")
 
 
-def _in(key: str, prefix: str, names: list[str]) -> bool:
+def _in(key: str, prefix: str, names: Sequence[str]) -> bool:
     return any(key in f"{prefix}.{name}" for name in names)
 
 

@@ -39,6 +39,19 @@ class Level:
     depth_stride: int
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What is known of a backbone.
+
+    Attributes:
+        levels: The maps that it returns.
+        parameters: Names of its parameters.
+    """
+
+    levels: tuple[Level, ...]
+    parameters: tuple[str, ...]
+
+
 class _TablesOnCpu(TorchFunctionMode):
     """Within a meta device: numbers that a constructor reads stay on the CPU.
 
@@ -70,8 +83,8 @@ def _without_weights(cfg: Any) -> Any:
     return [_without_weights(item) for item in cfg] if isinstance(cfg, list) else cfg
 
 
-def measure_backbone(cfg: Mapping[str, Any], scope: str) -> tuple[Level, ...]:
-    """The maps that a backbone returns.
+def measure_backbone(cfg: Mapping[str, Any], scope: str) -> Measured:
+    """Build a backbone without memory and look at the maps that it returns.
 
     Args:
         cfg: Its config.
@@ -105,7 +118,7 @@ def measure_backbone(cfg: Mapping[str, Any], scope: str) -> tuple[Level, ...]:
         stride = _stride(x)
         factor = undone[i] if i < len(undone) else 1
         levels.append(Level(x.shape[1], stride, stride * factor))
-    return tuple(levels)
+    return Measured(tuple(levels), tuple(name for name, _ in module.named_parameters()))
 
 
 def _stride(x: Tensor) -> int:

@@ -144,6 +144,12 @@ def head_reads(head: Mapping[str, Any], levels: Sequence[Level]) -> list[int]:
     return found
 
 
+def views_maps(owner: Mapping[str, Any]) -> bool:
+    """Whether a head calls ``view`` on its outputs, which fails if they are channels last."""
+    heads = (value for key, value in owner.items() if key not in _NOT_READERS)
+    return any(isinstance(head, Mapping) and type_name(head) == "CenterNetHead" for head in heads)
+
+
 def _equal(levels: Sequence[Level]) -> bool:
     return len({lv.channels for lv in levels}) == 1
 

@@ -34,6 +34,15 @@ def test_gradients_reach_every_map():
         torch.testing.assert_close(x.grad.sum(), torch.tensor(2.0 * 64))
 
 
+def test_memory_format():
+    x = torch.randn(1, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    (kept,) = ResizeToStrides((8,), (8,))([x])
+    (made,) = ResizeToStrides((8,), (8,), contiguous=True)([x])
+    assert not kept.is_contiguous()
+    assert made.is_contiguous()
+    torch.testing.assert_close(made, x)
+
+
 def test_errors():
     with pytest.raises(ValueError, match="as many out_strides as in_strides"):
         ResizeToStrides((4, 8), (4,))

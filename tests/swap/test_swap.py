@@ -54,7 +54,7 @@ class TestDetector:
     def test_stands_alone(self, tmp_path):
         cfg = swap_backbone(RETINANET, "rmt-tiny")
         cfg.dump(tmp_path / "alone.py")
-        assert "_base_" not in (tmp_path / "alone.py").read_text()
+        assert "_base_ = " not in (tmp_path / "alone.py").read_text()
         assert Config.fromfile(tmp_path / "alone.py").to_dict() == cfg.to_dict()
         assert cfg.filename == "retinanet_r50_fpn_1x_coco_rmt-tiny.py"
 

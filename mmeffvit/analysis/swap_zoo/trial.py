@@ -57,6 +57,8 @@ def try_method(method: Method, backbone: str = "ravlt", swap: bool = True) -> di
         cfg = reload(swap_backbone(cfg, backbone, arch=TINY))
     owner = find_owner(cfg)
     cfg.model = Config(_cheaper(_without_files(plain(cfg.model))))._cfg_dict
+    if cfg.model.get("num_queries"):
+        cfg.model.num_queries = min(cfg.model.num_queries, _QUERIES)
     scope = cfg.get("default_scope") or method.toolbox
     MessageHub.get_current_instance().update_info_dict({"iter": 0, "epoch": 0})  # as in a run
     with DefaultScope.overwrite_default_scope(scope):
@@ -112,6 +114,8 @@ def _without_files(value: Any) -> Any:
 
 #: settings of training and testing that cost time and are no part of a network
 _FEWER = {"num_points": 256, "num": 32, "nms_pre": 100, "max_per_img": 20}
+#: 64 pixels have fewer cells than DINO has queries
+_QUERIES = 50
 
 
 def _cheaper(value: Any, inside: bool = False) -> Any:

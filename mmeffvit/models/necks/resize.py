@@ -22,6 +22,8 @@ class ResizeToStrides(BaseModule):
     Args:
         in_strides: Strides of the maps that come in, such as ``(4, 8, 16, 32)``.
         out_strides: Strides that they leave with, such as ``(4, 8, 8, 8)``.
+        contiguous: Return maps in PyTorch's default memory format, instead of channels last as our
+            backbones make them; heads that ``view`` their outputs (CenterNet's) need it.
         init_cfg: Of mmengine.
 
     Raises:
@@ -29,7 +31,11 @@ class ResizeToStrides(BaseModule):
     """
 
     def __init__(
-        self, in_strides: Sequence[int], out_strides: Sequence[int], init_cfg: dict | None = None
+        self,
+        in_strides: Sequence[int],
+        out_strides: Sequence[int],
+        contiguous: bool = False,
+        init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
         if len(in_strides) != len(out_strides) or min(*in_strides, *out_strides, 1) < 1:
@@ -39,6 +45,7 @@ class ResizeToStrides(BaseModule):
             )
         self.in_strides = tuple(in_strides)
         self.out_strides = tuple(out_strides)
+        self.contiguous = contiguous
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Resize bilinearly.
@@ -61,5 +68,5 @@ class ResizeToStrides(BaseModule):
             if old != new:
                 size = [math.ceil(side / new) for side in sides]
                 x = F.interpolate(x, size, mode="bilinear", align_corners=False)
-            resized.append(x)
+            resized.append(x.contiguous() if self.contiguous else x)
         return tuple(resized)

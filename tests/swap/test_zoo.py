@@ -1,0 +1,108 @@
+"""The table of methods: it fits the installed zoo, and what it says of a config still holds."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mmeffvit.analysis.swap_zoo import methods, sweep, table, trial
+from mmeffvit.swap import SwapError, swap_backbone
+
+DOCS = Path(__file__).parents[2] / "docs"
+ROWS = sweep.read_rows(DOCS / "swap_table.csv")
+SHARDS = 12
+
+
+def installed(row):
+    return (methods.zoo_root(row["toolbox"]) / row["method"] / row["config"]).is_file()
+
+
+def test_document_is_made_of_the_rows():
+    text = (DOCS / "swap_table.md").read_text()
+    versions = re.search(r"\(swap_table\.csv\); (.+?)\. One", text, re.DOTALL).group(1)
+    assert text == table.render(ROWS, versions.replace("\n", " "))
+
+
+@pytest.mark.parametrize("toolbox", methods.TOOLBOXES)
+def test_every_folder_has_a_row(toolbox):
+    folders = {path.name for path in methods.zoo_root(toolbox).iterdir() if path.is_dir()}
+    rows = {row["method"] for row in ROWS if row["toolbox"] == toolbox}
+    assert {name for name in folders if not name.startswith("_")} <= rows
+
+
+def test_pyramids_work():
+    """What does not work, does not with its own backbone either."""
+    counted = [row for row in ROWS if row["pyramid"] == "True"]
+    assert len(counted) >= 127
+    for row in counted:
+        assert row["result"] == "yes" or row["reason"].startswith("as upstream"), row
+        if row["result"] == "yes":
+            assert row["without_gradient"] == "0", row
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_every_config_swaps(shard):
+    for row in [row for row in ROWS if row["config"] and installed(row)][shard::SHARDS]:
+        name = f"{row['toolbox']}::{row['method']}/{row['config']}"
+        if row["result"] == "refused":
+            with pytest.raises(SwapError):
+                swap_backbone(name, "ravlt", arch=trial.TINY)
+            continue
+        cfg = swap_backbone(name, "ravlt", arch=trial.TINY)
+        assert cfg.backbone_swap.changes[0]["path"].startswith("model."), name
+
+
+@pytest.mark.parametrize(
+    "key", ["mmdet/retinanet", "mmdet/reid", "mmdet/qdtrack", "mmdet/ld", "mmseg/deeplabv3plus"]
+)
+def test_trains_and_predicts(key):
+    result = trial.try_method(methods.find_method(*key.split("/")))
+    assert result["without_gradient"] == 0
+
+
+def test_sweep_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
+    tried = []
+
+    def run_method(method, timeout):
+        tried.append(method.name)
+        kept = {"toolbox": method.toolbox, "method": method.name, "config": method.config}
+        return {**kept, "result": "no" if method.name == "b" else "yes"}
+
+    monkeypatch.setattr(sweep, "run_method", run_method)
+    made = [methods.Method("mmdet", name, f"{name}.py", "ResNet", True) for name in "abc"]
+    path = tmp_path / "rows.csv"
+    first = sweep.sweep(made, path)
+    next(first)
+    next(first)
+    assert [row["method"] for row in sweep.read_rows(path)] == ["a", "b"]
+    assert len(list(sweep.sweep(made, path))) == 1
+    assert len(list(sweep.sweep(made, path, redo=["no"]))) == 1
+    assert tried == ["a", "b", "c", "b"]
+    assert [row["result"] for row in sweep.read_rows(path)] == ["yes", "no", "yes"]
+
+
+def test_failures_are_told_apart(monkeypatch):
+    method = methods.Method("mmdet", "a", "a.py", "ResNet", True)
+
+    def fails(method, swap):
+        raise KeyError("swapped" if swap else "original")
+
+    monkeypatch.setattr(sweep, "try_method", fails)
+    row = sweep.run_method(method)
+    assert row["result"] == "no"
+    assert row["reason"] == (
+        "KeyError: 'swapped'; upstream, with its own backbone: KeyError: 'original'"
+    )
+
+    def fails_always(method, swap):
+        raise KeyError("operator")
+
+    monkeypatch.setattr(sweep, "try_method", fails_always)
+    assert sweep.run_method(method)["reason"].startswith("as upstream, with its own backbone: Key")
+
+    def refused(method, swap):
+        raise SwapError("no pyramid")
+
+    monkeypatch.setattr(sweep, "try_method", refused)
+    row = sweep.run_method(method)
+    assert (row["result"], row["reason"]) == ("refused", "no pyramid")
