@@ -1,0 +1,59 @@
+"""torch.compile with sizes that stay dynamic: one graph, and the results of eager mode."""
+
+import shutil
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from mmeffvit.testing import relative_rms_error
+
+from .tiny import ARCHS, build_tiny
+
+# the first one is not square, as a compiler takes equal sides for sides that are always equal
+SIZES = [(64, 96), (65, 90), (127, 77)]
+
+
+def outputs_and_gradients(backbone, forward, x):
+    x = x.clone().requires_grad_()
+    torch.manual_seed(1)
+    outs = forward(x)
+    loss = sum((out * out.detach().sin()).sum() for out in outs)
+    parameters = [p for p in backbone.parameters() if p.requires_grad]
+    return [out.detach() for out in outs], torch.autograd.grad(loss, [x, *parameters])
+
+
+def check(name, backend, sizes, out_indices):
+    backbone = build_tiny(name, out_indices=out_indices, norm_eval=True).train()
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    counter = CompileCounterWithBackend(backend)
+    compiled = torch.compile(backbone, backend=counter, dynamic=True)
+    compilations = []
+    for size in sizes:
+        x = torch.randn(1, 3, *size)
+        outs, grads = outputs_and_gradients(backbone, compiled, x)
+        expected_outs, expected_grads = outputs_and_gradients(backbone, backbone, x)
+        for actual, expected in zip(outs, expected_outs, strict=True):
+            assert relative_rms_error(actual, expected) < 1e-4
+        # all in one vector: some gradients are nearly zero
+        actual, expected = (torch.cat([g.flatten() for g in gs]) for gs in (grads, expected_grads))
+        assert relative_rms_error(actual, expected) < 1e-3
+        compilations.append(counter.frame_count)
+    assert len(set(compilations)) == 1
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in ARCHS if name != "hybrid"])
+def test_one_graph_for_all_sizes(name):
+    check(name, "aot_eager", SIZES, out_indices=(0, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not any(shutil.which(name) for name in ("g++", "c++", "clang++")),
+    reason="inductor needs a C++ compiler and none is on the PATH",
+)
+def test_inductor():
+    check("ravlt", "inductor", SIZES[:2], out_indices=(0, 1))

@@ -1,0 +1,47 @@
+"""torch.export and ONNX with dynamic height and width, against eager mode."""
+
+import pytest
+import torch
+
+from mmeffvit.testing import relative_rms_error
+
+from .tiny import ARCHS, build_tiny
+
+SIZES = [(64, 96), (65, 90), (131, 77)]
+
+
+@pytest.fixture(scope="module", params=[name for name in ARCHS if name != "hybrid"])
+def exported(request):
+    backbone = build_tiny(request.param, out_indices=(0, 1)).eval().requires_grad_(False)
+    sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    program = torch.export.export(backbone, (torch.randn(1, 3, 96, 128),), dynamic_shapes=(sides,))
+    return backbone, program
+
+
+@pytest.mark.slow
+def test_exported_program(exported):
+    backbone, program = exported
+    module = program.module()
+    for size in SIZES:
+        x = torch.randn(1, 3, *size)
+        for actual, expected in zip(module(x), backbone(x), strict=True):
+            assert relative_rms_error(actual, expected) < 1e-4
+
+
+@pytest.mark.slow
+def test_onnx_runtime(exported, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    backbone, program = exported
+    torch.onnx.export(program, dynamo=True, verbose=False).save(tmp_path / "backbone.onnx")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        tmp_path / "backbone.onnx", options, providers=["CPUExecutionProvider"]
+    )
+    (name,) = (node.name for node in session.get_inputs())
+    for size in SIZES:
+        x = torch.randn(1, 3, *size)
+        outs = session.run(None, {name: x.numpy()})
+        for actual, expected in zip(outs, backbone(x), strict=True):
+            assert relative_rms_error(torch.from_numpy(actual), expected) < 1e-4
