@@ -42,6 +42,8 @@ def ensure_digits(
     max_digits: int = 5,
     seed: int = 0,
     layout: str = "digits",
+    digit_sizes: tuple[float, float] | None = None,
+    half_plain: bool = False,
     workers: int | None = None,
     log: Callable[[str], None] = lambda message: None,
 ) -> bool:
@@ -64,6 +66,11 @@ def ensure_digits(
             d has the label d + 1, what is no digit 11, and crowds 0, which is not labelled) or
             ``'imagenet'`` (``train/n01440764/`` ..., ``meta/val.txt`` ...; one larger digit in each
             image, digit d in the folder of ImageNet-1K's class d).
+        digit_sizes: Sides of the smallest and the largest digit, as fractions of the image's
+            shorter side; None is what the layout has by itself.
+        half_plain: Leave texture and clutter out of every second image for training, which shows
+            what a digit is: cluttered scenes alone take long to teach it. Not for ``'imagenet'``,
+            which has it.
         workers: Threads that draw; has no influence on what is drawn. All processors by default.
         log: Called with messages about the progress.
 
@@ -96,6 +103,12 @@ def ensure_digits(
         "seed": seed,
         "layout": layout,
     }
+    if digit_sizes is not None:
+        if not 0 < digit_sizes[0] <= digit_sizes[1]:
+            raise ValueError(f"digit_sizes is {digit_sizes}; it must be a smaller and a larger one")
+        config["digit_sizes"] = list(digit_sizes)
+    if half_plain:
+        config["half_plain"] = True
     return ensure_folder(
         root, config, functools.partial(_WRITERS[layout], config, workers, log), log
     )

@@ -59,8 +59,8 @@ def draw_image(
     """Draw one image of a split; it depends on nothing but the arguments.
 
     Args:
-        config: With ``seed``, ``image_size`` and ``max_digits``, see
-            :func:`mmeffvit.datasets.ensure_digits`.
+        config: With ``seed``, ``image_size`` and ``max_digits``, maybe ``digit_sizes`` and
+            ``half_plain``, see :func:`mmeffvit.datasets.ensure_digits`.
         split: ``'train'`` or ``'val'``.
         scans: Of :func:`load_scans`.
         index: Number of the image in its split.
@@ -75,7 +75,16 @@ def draw_image(
     is_empty = index % _EMPTY_EVERY == _EMPTY_EVERY // 4
     has_crowd = index % _CROWD_EVERY == _CROWD_EVERY // 4 and not is_empty
     max_digits = 0 if is_empty else config["max_digits"]
-    return digits_scene.draw_scene(rng, *scans, height, width, max_digits, with_crowd=has_crowd)
+    return digits_scene.draw_scene(
+        rng,
+        *scans,
+        height,
+        width,
+        max_digits,
+        with_crowd=has_crowd,
+        digit_sizes=config.get("digit_sizes", digits_scene.DIGIT_SIZES),
+        plain=config.get("half_plain", False) and split == "train" and index % 2 == 1,
+    )
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
