@@ -78,7 +78,9 @@ LARGE_CASES = [(op, dim, LARGE, "fused") for op, dim in LINEAR_COST]
 
 def parametrise(cases):
     ids = [f"{op.__name__}-{size[0]}x{size[1]}-{name}" for op, _, size, name in cases]
-    return pytest.mark.parametrize(("op", "dim", "size", "implementation"), cases, ids=ids)
+    slow = {SMALL: (), LARGE: pytest.mark.slow}
+    params = [pytest.param(*case, marks=slow[case[2]]) for case in cases]
+    return pytest.mark.parametrize(("op", "dim", "size", "implementation"), params, ids=ids)
 
 
 case, small_case = parametrise(SMALL_CASES + LARGE_CASES), parametrise(SMALL_CASES)
