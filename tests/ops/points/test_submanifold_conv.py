@@ -105,13 +105,28 @@ def test_autocast_and_memory(kind):
         torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t),
     ):
         out = function(x, weight, neighbours, implementation="fused")
-    assert out.dtype == torch.bfloat16
+    # one addition after the other, the depth-wise kernel keeps full precision
+    assert out.dtype == (torch.float32 if kind == "depthwise" else torch.bfloat16)
     assert max(t.numel() for t in kept if t.is_floating_point()) <= max(x.numel(), weight.numel())
     grads = torch.autograd.grad(out.float().sum(), (x, weight))
     expected = torch.autograd.grad(function(x, weight, neighbours).sum(), (x, weight))
     for actual, reference in zip(grads, expected):
         assert actual.dtype == torch.float32
         assert relative_rms_error(actual, reference) < 2e-2
+
+
+@pytest.mark.parametrize("kind", FUNCTIONS)
+def test_sums_over_voxels_in_half_precision(monkeypatch, kind):
+    """Many chunks of the same sign: sums in bfloat16 would stop growing."""
+    monkeypatch.setattr(fused, "_CHUNK_NUMBERS", 27 * 6 * 2)
+    function, shape = FUNCTIONS[kind]
+    x, neighbours = torch.rand(1500, 6), points.sparse_neighbours(voxels(1500, (12, 12, 12), 1))
+    weight = torch.rand(shape(6), requires_grad=True)
+    half = function(x.bfloat16(), weight, neighbours, implementation="fused")
+    assert half.dtype == torch.bfloat16
+    (grad,) = torch.autograd.grad(half.float().sum(), weight)
+    (expected,) = torch.autograd.grad(function(x, weight, neighbours).sum(), weight)
+    assert relative_rms_error(grad, expected) < 1e-2
 
 
 def test_shapes_are_checked():

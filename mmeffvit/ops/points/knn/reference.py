@@ -8,7 +8,7 @@ from torch import Tensor
 #: distance of a neighbour that a sample does not have: the square root of the kernel's 1e10
 MISSING_DISTANCE = 1e5
 #: pairs of a query and a point that are looked at together
-CHUNK_PAIRS = 2**22
+CHUNK_PAIRS = 2**20
 
 
 def distance_keys(squared: Tensor, rows: Tensor) -> Tensor:

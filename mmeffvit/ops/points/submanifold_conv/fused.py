@@ -19,6 +19,11 @@ def _chunks(neighbours: Tensor, channels: int, x: Tensor):
     return zip(neighbours.split(rows), range(0, len(neighbours), rows))
 
 
+def _full(dtype: torch.dtype) -> torch.dtype:
+    """The type of sums: float32 for half precision."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 def _transposed(weight: Tensor) -> Tensor:
     """The kernel of the gradient: offsets mirrored, channels exchanged."""
     return weight.flip(1, 2, 3).transpose(0, 4)
@@ -53,11 +58,12 @@ class _SubmanifoldConv(torch.autograd.Function):
             grad_x = _convolve(grad, _transposed(weight), neighbours)
         if ctx.needs_input_grad[1]:
             padded = _with_zero_row(x)
-            total = weight.new_zeros(weight.shape[0], weight[0].numel())
+            # sums over all voxels: in full precision, whatever the products are in
+            total = weight.new_zeros(weight.shape[0], weight[0].numel(), dtype=_full(weight.dtype))
             for part, start in _chunks(neighbours, x.shape[1], x):
                 rows = padded.index_select(0, part.flatten()).view(len(part), -1)
-                total.addmm_(grad[start : start + len(part)].t(), rows)
-            grad_weight = total.view_as(weight)
+                total += grad[start : start + len(part)].t() @ rows
+            grad_weight = total.view_as(weight).to(weight.dtype)
         return grad_x, grad_weight, None
 
 
@@ -99,18 +105,17 @@ class _DepthwiseSubmanifoldConv(torch.autograd.Function):
 
 def submanifold_conv3d_fused(x: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
     """See :func:`mmeffvit.ops.points.submanifold_conv3d`."""
-    return _SubmanifoldConv.apply(*_same_type(x, weight), neighbours)
+    device = x.device.type
+    dtype = x.dtype
+    # autocast does not reach into an autograd function: its type is applied here
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    return _SubmanifoldConv.apply(x.to(dtype), weight.to(dtype), neighbours)
 
 
 def depthwise_submanifold_conv3d_fused(x: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
     """See :func:`mmeffvit.ops.points.depthwise_submanifold_conv3d`."""
-    return _DepthwiseSubmanifoldConv.apply(*_same_type(x, weight), neighbours)
-
-
-def _same_type(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Autocast does not reach into an autograd function: its type is applied here."""
-    device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        return x.to(dtype), weight.to(dtype)
-    return x, weight.to(x.dtype)
+    # 27 additions one by one: nothing is won in half precision, and digits are lost
+    dtype = _full(x.dtype)
+    out = _DepthwiseSubmanifoldConv.apply(x.to(dtype), weight.to(dtype), neighbours)
+    return out.to(x.dtype)
