@@ -12,7 +12,7 @@ from typing import Any
 
 from mmeffvit.swap.changes import Editor, Path
 from mmeffvit.swap.errors import SwapError
-from mmeffvit.swap.levels import Level, default_of
+from mmeffvit.swap.levels import Level, default_of, measure_neck
 
 _NOT_READERS = ("backbone", "neck", "data_preprocessor", "train_cfg", "test_cfg", "init_cfg")
 _WHY = "channels of the new maps"
@@ -45,7 +45,13 @@ def neck_reads(neck: Mapping[str, Any], levels: Sequence[Level], scope: str) -> 
     if isinstance(channels, int):
         return named
     start, end = _used_levels(neck, len(named), scope)
-    return named[start:end]
+    if (start, end) == (0, len(named)):
+        return named
+    # some necks look at a map that they do not use, for its size
+    trimmed = {**neck, "in_channels": channels[start:end], "start_level": 0, "end_level": -1}
+    alone = measure_neck(trimmed, [levels[i] for i in named[start:end]], scope)
+    whole = measure_neck(neck, [levels[i] for i in named], scope)
+    return named[start:end] if alone == whole else named
 
 
 def write_neck(
@@ -60,6 +66,12 @@ def write_neck(
     named = _match(channels, old, type_name(neck))
     start, end = _used_levels(neck, len(named), scope)
     editor.set((*path, "in_channels"), type(channels)(lv.channels for lv in new), _WHY)
+    if (start, end) == (0, len(named)):
+        return
+    if len(new) == len(named):
+        why = "a map that the neck needs for its size alone gives its norm no gradient"
+        editor.set(("find_unused_parameters",), True, why)
+        return
     why = "maps that the neck does not use are not returned any more"
     if start:
         editor.set((*path, "start_level"), 0, why)

@@ -72,6 +72,14 @@ class TestDetector:
         assert preprocessor.mean == [123.675, 116.28, 103.53]
         assert preprocessor.std == [58.395, 57.12, 57.375]
 
+    def test_neck_that_needs_the_size_of_a_map_it_does_not_use(self):
+        cfg = swap_backbone(
+            "mmdet::nas_fcos/nas-fcos_r50-caffe_fpn_fcoshead-gn-head_4xb4-1x_coco.py", "rmt-tiny"
+        )
+        assert cfg.model.neck.in_channels == [64, 128, 256, 512]
+        assert cfg.model.neck.start_level == 1
+        assert cfg.find_unused_parameters is True
+
     def test_stage_of_a_resnet_in_the_roi_head(self):
         cfg = swap_backbone("mmdet::faster_rcnn/faster-rcnn_r50-caffe-c4_ms-1x_coco.py", "rmt-tiny")
         assert cfg.model.backbone.out_indices == (2,)
@@ -275,7 +283,7 @@ def test_refused_with_the_reason(source, reason):
     [
         ((RETINANET, "rmt-tinny"), {}, "did you mean rmt-tiny"),
         ((RETINANET, "resnet-50"), {}, "no backbone is called 'resnet-50'"),
-        (("mmdet::retinanet/retinanet_r50_fpn_1x.py", "rmt-tiny"), {}, "close matches: mmdet::ret"),
+        (("mmdet::retinanet/retinanet_r50_fpn_1x.py", "rmt-tiny"), {}, "close matches: mmdet::"),
         ((RETINANET, "rmt-tiny"), {"recipe": "lion"}, "there are keep, adamw"),
         ((RETINANET, "rmt-tiny"), {"out_indices": (0, 1)}, r"is out_indices=\(1, 2, 3\)"),
         ((RETINANET, "rmt-tiny"), {"drop_path": 0.1}, "drop_path"),
@@ -290,7 +298,7 @@ def test_errors(arguments, options, message):
 def test_channels_that_do_not_fit_are_an_error():
     cfg = load_config(RETINANET)
     cfg.model.neck.in_channels = [256, 512, 1024, 999]
-    with pytest.raises(SwapError, match="FPN reads maps of 999 channels"):
+    with pytest.raises(SwapError, match=r"FPN reads maps of \[256, 512, 1024, 999\] channels"):
         swap_backbone(cfg, "rmt-tiny")
 
 

@@ -1,5 +1,6 @@
 """The table of methods: it fits the installed zoo, and what it says of a config still holds."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -36,13 +37,17 @@ def test_pyramids_work():
     assert len(counted) >= 127
     for row in counted:
         assert row["result"] == "yes" or row["reason"].startswith("as upstream"), row
-        if row["result"] == "yes":
+        # NAS-FCOS reads the size of a map, and nothing else of it
+        if row["result"] == "yes" and row["method"] != "nas_fcos":
             assert row["without_gradient"] == "0", row
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_every_config_swaps(shard):
-    for row in [row for row in ROWS if row["config"] and installed(row)][shard::SHARDS]:
+    rows = [row for row in ROWS if row["config"] and installed(row)]
+    if importlib.util.find_spec("timm") is None:
+        rows = [row for row in rows if "TIMM" not in row["backbone"]]
+    for row in rows[shard::SHARDS]:
         name = f"{row['toolbox']}::{row['method']}/{row['config']}"
         if row["result"] == "refused":
             with pytest.raises(SwapError):

@@ -105,11 +105,12 @@ class Batches:
         )
         sample.gt_instances = self._instances(num_classes or self.num_classes)
         sample.ignored_instances = self._instances(num_classes or self.num_classes)[:0]
-        sample.proposals = InstanceData(
-            bboxes=sample.gt_instances.bboxes.tensor + 2.0,
-            scores=torch.linspace(0.9, 0.1, _BOXES),
-            labels=torch.zeros(_BOXES, dtype=torch.long),
-        )
+        if "rpn_head" not in self.cfg.model:  # Fast R-CNN
+            sample.proposals = InstanceData(
+                bboxes=sample.gt_instances.bboxes.tensor + 2.0,
+                scores=torch.linspace(0.9, 0.1, _BOXES),
+                labels=torch.zeros(_BOXES, dtype=torch.long),
+            )
         stride = _label_stride(self.cfg)
         side = self.side // stride
         labels = self.random.integers(0, _semantic_classes(self.cfg.model), (1, side, side))
@@ -127,12 +128,14 @@ class Batches:
         masks = np.zeros((_BOXES, self.side, self.side), dtype=np.uint8)
         for mask, (left, top, right, bottom) in zip(masks, boxes):
             mask[top:bottom, left:right] = 1
-        return InstanceData(
+        instances = InstanceData(
             bboxes=HorizontalBoxes(torch.from_numpy(boxes).float()),
             labels=torch.from_numpy(self.random.integers(0, num_classes, _BOXES)),
-            masks=BitmapMasks(masks, self.side, self.side),
             instances_ids=torch.arange(_BOXES),
         )
+        if _loads_masks(self.cfg):
+            instances.masks = BitmapMasks(masks, self.side, self.side)
+        return instances
 
     def _branches(self) -> dict[str, Any]:
         """Labelled images, and the two views of unlabelled ones."""
@@ -219,13 +222,25 @@ def _segmentation_classes(model: Mapping[str, Any]) -> int:
     return min(int(n) for n in _find(heads, "num_classes"))
 
 
+def _training_steps(cfg: Config) -> list[Mapping[str, Any]]:
+    """The steps of all training pipelines."""
+    pipelines = _find(cfg.get("train_dataloader") or {}, "pipeline")
+    return [step for pipeline in pipelines for step in pipeline]
+
+
+def _loads_masks(cfg: Config) -> bool:
+    """Boxes alone for a method that is trained with them: some use masks if there are any."""
+    return any(
+        step.get("with_mask") or "Panoptic" in str(step.get("type"))
+        for step in _training_steps(cfg)
+    )
+
+
 def _label_stride(cfg: Config) -> int:
     """Pixels per cell of semantic labels, which pipelines may shrink."""
-    loader = cfg.get("train_dataloader") or {}
     scales = [
         step.get("scale_factor", 1)
-        for pipeline in _find(loader, "pipeline")
-        for step in pipeline
+        for step in _training_steps(cfg)
         if step.get("type") == "SegRescale"
     ]
     return round(1 / scales[0]) if scales else 1

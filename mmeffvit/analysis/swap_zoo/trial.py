@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub
-from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 
 from mmeffvit.analysis.swap_zoo.batches import Batches
+from mmeffvit.analysis.swap_zoo.language import random_bert
 from mmeffvit.analysis.swap_zoo.methods import Method
 from mmeffvit.engine.launch import load_config
 from mmeffvit.swap import swap_backbone
@@ -56,14 +56,16 @@ def try_method(method: Method, backbone: str = "ravlt", swap: bool = True) -> di
     if swap:
         cfg = reload(swap_backbone(cfg, backbone, arch=TINY))
     owner = find_owner(cfg)
-    cfg.model = Config(_cheaper(_without_files(plain(cfg.model))))._cfg_dict
+    cfg.model = Config(_cheaper(_bare(plain(cfg.model))))._cfg_dict
     if cfg.model.get("num_queries"):
         cfg.model.num_queries = min(cfg.model.num_queries, _QUERIES)
     scope = cfg.get("default_scope") or method.toolbox
     MessageHub.get_current_instance().update_info_dict({"iter": 0, "epoch": 0})  # as in a run
-    with DefaultScope.overwrite_default_scope(scope):
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    with DefaultScope.overwrite_default_scope(scope), random_bert(cfg.model):
+        model = MODELS.build(cfg.model)
         model.init_weights()
+        if hasattr(model, "set_epoch"):  # by a hook, in a run
+            model.set_epoch(0)
         batches = Batches(cfg, _SIDES.get(method.key, 64))
         loss, log = _loss(model, batches)
         if not torch.isfinite(loss):
@@ -100,15 +102,17 @@ def _child(module: Any, key: str | int) -> Any:
     return getattr(module, key)
 
 
-def _without_files(value: Any) -> Any:
-    """A model's config without weights on disk or on the net."""
+def _bare(value: Any) -> Any:
+    """A model's config without weights on disk or on the net, for small images and one process."""
     if isinstance(value, Mapping):
         if value.get("type") == "Pretrained":
             return None
-        drop = ("pretrained", "teacher_ckpt")
-        return {k: None if k in drop else _without_files(v) for k, v in value.items()}
+        if value.get("type") in ("SyncBN", "MMSyncBN"):
+            value = {**value, "type": "BN"}
+        drop = ("pretrained", "teacher_ckpt", "batch_augments")  # the last pad to full size
+        return {k: None if k in drop else _bare(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_without_files(item) for item in value)
+        return type(value)(_bare(item) for item in value)
     return value
 
 
@@ -120,9 +124,10 @@ _QUERIES = 50
 
 def _cheaper(value: Any, inside: bool = False) -> Any:
     if isinstance(value, dict):
+        fewer = _FEWER if inside else {"num_cp": -1}  # re-computing saves memory, of GPUs
         return {
-            key: min(item, _FEWER[key])
-            if inside and key in _FEWER and type(item) is int
+            key: min(item, fewer[key])
+            if key in fewer and type(item) is int
             else _cheaper(item, inside or key in ("train_cfg", "test_cfg"))
             for key, item in value.items()
         }
