@@ -123,7 +123,7 @@ def swap_backbone(
 def _stand_alone(cfg: Config, source: str | None, backbone: str) -> Config:
     """Without the text of the file it was read from, under a name of its own."""
     name = f"{File(source).stem if source else 'config'}_{backbone}.py"
-    text = f"# {source} with {backbone}"
+    text = f"# {name}: made by mmeffvit.swap_backbone"
     return Config(cfg._cfg_dict.to_dict(), cfg_text=text, filename=name)
 
 
@@ -257,12 +257,12 @@ def _write_neck(
 ) -> None:
     before = plain(editor.get(neck))
     readers.write_neck(editor, neck, old, new, scope)
-    made, makes = (
-        measure_neck(before, old, scope),
-        measure_neck(plain(editor.get(neck)), new, scope),
-    )
-    if made is None or makes is None or isinstance(editor.get((*owner, "neck")), (list, tuple)):
-        return  # its out_channels stay
+    if neck[-1] == 0:  # of several: the heads read what the last one makes
+        return
+    made = measure_neck(before, old, scope)
+    makes = measure_neck(plain(editor.get(neck)), new, scope)
+    if made is None or makes is None:
+        return  # not to be found out here; its out_channels stay
     if [lv.stride for lv in made] != [lv.stride for lv in makes]:
         raise SwapError(
             f"{before['type']!r} makes maps of strides {[lv.stride for lv in made]} of the old "
