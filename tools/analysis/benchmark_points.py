@@ -95,8 +95,9 @@ def synthetic_room(num_points: int, voxel_size: float, seed: int = 0) -> tuple[T
         noise = 0.005 * torch.randn(len(which), 3, generator=generator)
         xyz = torch.cat((xyz, corner[which] + u * first[which] + v * second[which] + noise))
         groups = unique_rows((xyz / voxel_size).floor().long())
-        one_of_each = torch.empty(len(groups), dtype=torch.int64)
-        one_of_each[groups.inverse] = torch.arange(len(xyz))
+        one_of_each = torch.zeros(len(groups), dtype=torch.int64).scatter_reduce_(
+            0, groups.inverse, torch.arange(len(xyz)), "amin", include_self=False
+        )
         xyz, cells = xyz[one_of_each], groups.rows
     keep = torch.randperm(len(cells), generator=generator)[:num_points]
     return xyz[keep], cells[keep]
