@@ -85,3 +85,16 @@ def test_wrong_arguments(tmp_path, capsys):
     assert "image_size is 16; it must be at least 64" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         export_digits.main(["--out", str(tmp_path / "x"), "--size", "1", "2", "3"])
+
+
+def test_layout_is_that_of_ade20k(tmp_path, capsys):
+    assert export_digits.main(["--layout", "ade20k", "--out", str(tmp_path / "ade"), *_TINY]) == 0
+    said = capsys.readouterr().out
+    assert "ADEChallengeData2016: 5 + 3 images" in said
+    assert "digit d = d + 1, what is no digit = 11, crowds = 0" in said
+    (root,) = (tmp_path / "ade").glob("[!.]*")
+    for split, number in (("training", 5), ("validation", 3)):
+        for part, suffix in (("images", ".jpg"), ("annotations", ".png")):
+            files = list((root / part / split).iterdir())
+            assert len(files) == number
+            assert {file.suffix for file in files} == {suffix}
