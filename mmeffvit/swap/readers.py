@@ -15,6 +15,7 @@ from mmeffvit.swap.errors import SwapError
 from mmeffvit.swap.levels import Level, default_of, measure_neck
 
 _NOT_READERS = ("backbone", "neck", "data_preprocessor", "train_cfg", "test_cfg", "init_cfg")
+_VIEWING = ("CenterNetHead", "DMHead")
 _WHY = "channels of the new maps"
 
 
@@ -157,9 +158,13 @@ def head_reads(head: Mapping[str, Any], levels: Sequence[Level]) -> list[int]:
 
 
 def views_maps(owner: Mapping[str, Any]) -> bool:
-    """Whether a head calls ``view`` on its outputs, which fails if they are channels last."""
-    heads = (value for key, value in owner.items() if key not in _NOT_READERS)
-    return any(isinstance(head, Mapping) and type_name(head) == "CenterNetHead" for head in heads)
+    """Whether a head calls ``view`` on maps, which fails if they are channels last."""
+    for key, value in owner.items():
+        heads = value if isinstance(value, (list, tuple)) else [value]
+        for head in heads if key not in _NOT_READERS else ():
+            if isinstance(head, Mapping) and type_name(head) in _VIEWING:
+                return True
+    return False
 
 
 def _equal(levels: Sequence[Level]) -> bool:

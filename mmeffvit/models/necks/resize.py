@@ -23,7 +23,7 @@ class ResizeToStrides(BaseModule):
         in_strides: Strides of the maps that come in, such as ``(4, 8, 16, 32)``.
         out_strides: Strides that they leave with, such as ``(4, 8, 8, 8)``.
         contiguous: Return maps in PyTorch's default memory format, instead of channels last as our
-            backbones make them; heads that ``view`` their outputs (CenterNet's) need it.
+            backbones make them; heads that ``view`` their outputs (CenterNet's, DMNet's) need it.
         init_cfg: Of mmengine.
 
     Raises:
