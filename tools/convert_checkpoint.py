@@ -53,7 +53,8 @@ def check_by_loading(conversion: Conversion) -> str:
         backbone = point_backbone_classes()[conversion.family](arch=conversion.variant)
         classifier = conversion.state_dict.get("decode_head.conv_seg.weight")
         if classifier is None:
-            return f"into {name}: {load_weights(backbone, conversion.state_dict)}"
+            report = load_weights(backbone, conversion.state_dict, backbone.prefix)
+            return f"into {name}: {report}"
         network = PointSegmentationNet(backbone, len(classifier))
         return f"into the segmentor of {name}: {load_weights(network, conversion.state_dict)}"
     head = conversion.state_dict.get("head.fc.weight")
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"written to {args.target}")
     print(
         f"use it with init_cfg=dict(type='Pretrained', checkpoint='{args.target}', "
-        "prefix='backbone.')"
+        f"prefix='{network_classes()[args.family].prefix}')"
     )
     return 0
 

@@ -26,7 +26,8 @@ class Conversion:
         family: Family of networks, such as ``'secvit'``.
         variant: Name of the published variant with these sizes, such as ``'tiny'``, or None.
         container: Entry of the file that the weights came from; '' if it held them directly.
-        state_dict: Weights under our keys, which start with ``backbone.`` or ``head.``.
+        state_dict: Weights under our keys, which start with ``backbone.``, ``head.`` or, in
+            detectors of point clouds, the names of their other parts.
         ignored: Official key -> why it is left out.
     """
 
@@ -92,7 +93,8 @@ def convert_official(checkpoint: Mapping[str, Any], family: str) -> Conversion:
         )
     weights, container = find_weights(checkpoint)
     ignored: dict[str, str] = {}
-    if any(key.startswith("backbone.") for key in weights):
+    network = classes[family]
+    if not network.converts_detectors and any(key.startswith("backbone.") for key in weights):
         for key in [key for key in weights if not key.startswith("backbone.")]:
             ignored[key] = "not part of the backbone"
             del weights[key]
@@ -101,7 +103,7 @@ def convert_official(checkpoint: Mapping[str, Any], family: str) -> Conversion:
     parts: dict[str, list[Tensor | None]] = {}
     unknown = []
     for key, value in weights.items():
-        rule, target = _apply(classes[family].official_rules, key)
+        rule, target = _apply(network.official_rules, key)
         if rule is None:
             unknown.append(key)
         elif target is None:
@@ -109,10 +111,10 @@ def convert_official(checkpoint: Mapping[str, Any], family: str) -> Conversion:
         else:
             index, count = rule.part
             parts.setdefault(target, [None] * count)[index] = _reshape(key, value, rule)
-    if unknown or not any(key.startswith("backbone.") for key in parts):
+    if unknown or not any(key.startswith(network.prefix) for key in parts):
         raise CheckpointError(_not_the_family(family, weights, unknown, classes))
     state_dict = {target: _join(target, tensors) for target, tensors in parts.items()}
-    variant = classes[family].variant_of_weights(state_dict)
+    variant = network.variant_of_weights(state_dict)
     return Conversion(family, variant, container, state_dict, ignored)
 
 

@@ -4,7 +4,7 @@ from mmeffvit.models.backbones import RAVLT, RMT, BaseBackbone, PyramidViT, SecV
 from mmeffvit.models.classifier import PyramidClassifier
 from mmeffvit.models.heads import ConvClsHead
 from mmeffvit.models.necks import ResizeToStrides
-from mmeffvit.models.points import ConDaFormer
+from mmeffvit.models.points import ConDaFormer, FlatFormer
 
 __all__ = [
     "RAVLT",
@@ -12,6 +12,7 @@ __all__ = [
     "BaseBackbone",
     "ConDaFormer",
     "ConvClsHead",
+    "FlatFormer",
     "PyramidClassifier",
     "PyramidViT",
     "ResizeToStrides",

@@ -40,6 +40,10 @@ class Network(BaseModule):
     drop_path_rates: ClassVar[dict[str, float]] = {}
     #: keys that an arch dict must have
     arch_keys: ClassVar[tuple[str, ...]] = ()
+    #: where the network sits in a larger one; converted keys start with it
+    prefix: ClassVar[str] = "backbone."
+    #: the rules know the keys of whole detectors, not of the network alone
+    converts_detectors: ClassVar[bool] = False
     #: keys of the authors' checkpoints and ours; empty where none were published
     official_rules: ClassVar[tuple[KeyRule, ...]] = ()
 

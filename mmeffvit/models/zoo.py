@@ -9,7 +9,6 @@ from typing import Any
 from mmeffvit.models import backbones, points
 from mmeffvit.models.backbones import BaseBackbone
 from mmeffvit.models.network import Network
-from mmeffvit.models.points import BasePointBackbone
 
 
 def backbone_classes() -> dict[str, type[BaseBackbone]]:
@@ -18,7 +17,7 @@ def backbone_classes() -> dict[str, type[BaseBackbone]]:
     return {cls.family: cls for cls in classes if cls.arch_zoo}
 
 
-def point_backbone_classes() -> dict[str, type[BasePointBackbone]]:
+def point_backbone_classes() -> dict[str, type[Network]]:
     """The same for networks of point clouds, which `list_backbones` leaves out."""
     classes = (getattr(points, name) for name in points.__all__)
     return {cls.family: cls for cls in classes if getattr(cls, "arch_zoo", None)}

@@ -5,7 +5,7 @@ float32) and ``outputs(meta, tensors, network)``, which computes every further o
 is no pyramid has ``check(meta, tensors)`` in its place, which computes all of them.
 """
 
-from mmeffvit.testing.families import condaformer, pointops, ravlt, rmt, secvit, ssvit
+from mmeffvit.testing.families import condaformer, flatformer, pointops, ravlt, rmt, secvit, ssvit
 
 FAMILIES = {
     "secvit": secvit,
@@ -14,4 +14,5 @@ FAMILIES = {
     "ssvit": ssvit,
     "pointops": pointops,
     "condaformer": condaformer,
+    "flatformer": flatformer,
 }
