@@ -98,7 +98,8 @@ def measure_backbone(cfg: Mapping[str, Any], scope: str) -> Measured:
     for drop in ((), _INSIDES):
         try:
             module = build_meta({k: v for k, v in cfg.items() if k not in drop}, scope)
-            image = torch.empty(1, cfg.get("in_channels", 3), _SIDE, _SIDE, device="meta")
+            side = _image_side(cfg)
+            image = torch.empty(1, cfg.get("in_channels", 3), side, side, device="meta")
             with torch.no_grad():
                 maps = module(image)
             break
@@ -115,15 +116,21 @@ def measure_backbone(cfg: Mapping[str, Any], scope: str) -> Measured:
     undone = _undilated(module)
     levels = []
     for i, x in enumerate(maps):
-        stride = _stride(x)
+        stride = _stride(x, side)
         factor = undone[i] if i < len(undone) else 1
         levels.append(Level(x.shape[1], stride, stride * factor))
     return Measured(tuple(levels), tuple(name for name, _ in module.named_parameters()))
 
 
-def _stride(x: Tensor) -> int:
+def _image_side(cfg: Mapping[str, Any]) -> int:
+    """Networks with tables of positions may take no other size than that of their config."""
+    size = cfg.get("img_size") or _SIDE
+    return size if isinstance(size, int) else max(size)
+
+
+def _stride(x: Tensor, side: int) -> int:
     """Image pixels per cell, a power of two: some networks add a row and a column."""
-    return 2 ** round(math.log2(_SIDE / x.shape[-1]))
+    return 2 ** round(math.log2(side / x.shape[-1]))
 
 
 def _kinds(maps: list) -> str:
@@ -173,7 +180,7 @@ def measure_neck(
     for x in outs:
         if not isinstance(x, Tensor) or x.dim() < 2:
             return None
-        stride = _stride(x) if x.dim() == 4 else _SIDE
+        stride = _stride(x, _SIDE) if x.dim() == 4 else _SIDE
         result.append(Level(x.shape[1], stride, stride))
     return tuple(result)
 

@@ -152,6 +152,8 @@ def head_reads(head: Mapping[str, Any], levels: Sequence[Level]) -> list[int]:
                 f"{type_name(head)} reads maps {index} as {channels} channels, but the maps have "
                 f"{[lv.channels for lv in levels]}: the config does not fit together."
             )
+    if type_name(head) == "EncHead" and not head.get("add_lateral"):
+        found = found[-1:]  # it names three maps, and takes the last
     if head.get("c1_in_channels"):  # DeepLabV3+ takes the first map as well
         found = [0, *found]
     return found

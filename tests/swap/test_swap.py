@@ -146,6 +146,11 @@ class TestSegmentor:
         # 512 happens to be a width of the backbone too
         assert [h.in_channels for h in head.kernel_update_head] == [512] * 3
 
+    def test_maps_that_a_head_names_and_does_not_take(self):
+        cfg = swap_backbone("mmseg::encnet/encnet_r50-d8_4xb4-80k_ade20k-512x512.py", "rmt-tiny")
+        assert cfg.model.backbone.out_indices == (2, 3)
+        assert (cfg.model.decode_head.in_channels, cfg.model.decode_head.in_index) == ([512], (1,))
+
     def test_cascades(self):
         cfg = swap_backbone(
             "mmseg::ocrnet/ocrnet_r101-d8_4xb2-40k_cityscapes-512x1024.py", "rmt-tiny"

@@ -29,7 +29,7 @@ class Batches:
         self.random = np.random.default_rng(seed)
         model = cfg.model
         self.kind = str(model.type).rpartition(".")[2]
-        self.num_classes = min(_thing_classes(model), 255)
+        self.num_classes = len(_TEXT) if "language_model" in model else _thing_classes(model)
 
     def training(self) -> dict[str, Any]:
         """Two images, or what the model takes for that, with annotations."""
@@ -98,9 +98,7 @@ class Batches:
                 "homography_matrix": np.eye(3, dtype=np.float32),
                 "border": np.array([0, self.side, 0, self.side], dtype=np.float32),
                 "text": _TEXT,
-                "caption_prompt": None,
                 "custom_entities": False,
-                "tokens_positive": -1,
             }
         )
         sample.gt_instances = self._instances(num_classes or self.num_classes)
@@ -222,25 +220,21 @@ def _segmentation_classes(model: Mapping[str, Any]) -> int:
     return min(int(n) for n in _find(heads, "num_classes"))
 
 
-def _training_steps(cfg: Config) -> list[Mapping[str, Any]]:
-    """The steps of all training pipelines."""
-    pipelines = _find(cfg.get("train_dataloader") or {}, "pipeline")
-    return [step for pipeline in pipelines for step in pipeline]
-
-
 def _loads_masks(cfg: Config) -> bool:
     """Boxes alone for a method that is trained with them: some use masks if there are any."""
-    return any(
-        step.get("with_mask") or "Panoptic" in str(step.get("type"))
-        for step in _training_steps(cfg)
+    loader = cfg.get("train_dataloader") or {}
+    return any(_find(loader, "with_mask")) or any(
+        "Panoptic" in str(t) for t in _find(loader, "type")
     )
 
 
 def _label_stride(cfg: Config) -> int:
     """Pixels per cell of semantic labels, which pipelines may shrink."""
+    pipelines = _find(cfg.get("train_dataloader") or {}, "pipeline")
     scales = [
         step.get("scale_factor", 1)
-        for step in _training_steps(cfg)
+        for pipeline in pipelines
+        for step in pipeline
         if step.get("type") == "SegRescale"
     ]
     return round(1 / scales[0]) if scales else 1
