@@ -31,6 +31,8 @@ _REFUSED = {
     "Darknet": "YOLO's Darknet, neck and head are one design and are trained as one",
     "CSPDarknet": "YOLO's CSPDarknet, neck and head are one design and are trained as one",
     "YOLOV3Neck": "YOLOv3's neck is built of the blocks of its backbone and trained with it",
+    "VisionTransformer": "a plain vision transformer has maps of one stride, and its heads are "
+    "written for them",
     "RFP": "a recursive feature pyramid feeds its maps back into the blocks of its backbone "
     "(rfp_forward), which only DetectoRS_ResNet has; neck.type='FPN' without the rfp_* and aspp_* "
     "keys makes a pyramid that can be swapped",

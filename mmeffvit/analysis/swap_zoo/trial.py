@@ -30,8 +30,9 @@ TINY = {
     "attention": ("l", "l", "v", "v"),
     "layer_scale": (1, 1, 1, 1),
 }
-#: sides of images for necks that halve maps more often than 64 pixels allow
-_SIDES = {"mmdet/fpg": 128, "mmdet/nas_fpn": 128}
+#: sides of images: some necks halve maps more often than 64 pixels allow, and QueryInst's random
+#: boxes have to lie in the image
+_SIDES = {"mmdet/fpg": 128, "mmdet/nas_fpn": 128, "mmdet/queryinst": 128}
 _TRACKERS = ("SORT", "DeepSORT", "ByteTrack", "OCSORT", "StrongSORT")
 
 
