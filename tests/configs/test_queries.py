@@ -71,29 +71,28 @@ def _load(name):
     return copy.deepcopy(_read(name))
 
 
-def _shrunk(value, key=None):
+def _shrunk(value, widths, key=None):
     if isinstance(value, dict):
-        return ConfigDict({name: _shrunk(item, name) for name, item in value.items()})
+        return ConfigDict({name: _shrunk(item, widths, name) for name, item in value.items()})
     if isinstance(value, list):
         # one head or assigner for each stage
         stages = value[:2] if len(value) == 6 else value
-        return [_shrunk(item) for item in stages]
+        return [_shrunk(item, widths) for item in stages]
     if key in NUMBERS and isinstance(value, int):
         return NUMBERS[key]
-    return WIDTHS.get(value, value) if key in WIDTH_KEYS else value
+    return widths.get(value, value) if key in WIDTH_KEYS else value
 
 
 def _tiny(name):
     cfg = _load(name)
-    cfg.model = _shrunk(cfg.model)
+    # mmdet 3.3's DINO encodes positions in 256 channels, whatever its config says
+    cfg.model = _shrunk(cfg.model, {} if cfg.model.type == "DINO" else WIDTHS)
     model = cfg.model
     model.backbone.arch = ARCH
     reader = model.get("neck") or model.panoptic_head
     reader.in_channels = [
         ARCH["embed_dims"][i] for i in model.backbone.get("out_indices", range(4))
     ]
-    if model.type == "DINO":  # a default of the head's class
-        model.bbox_head.embed_dims = WIDTHS[256]
     for augment in model.data_preprocessor.get("batch_augments") or []:
         augment.size = (HEIGHT, WIDTH)
     return cfg
