@@ -32,6 +32,7 @@ _CHOSEN = {
     "mmdet/timm_example": "retinanet_timm-tv-resnet50_fpn_1x_coco.py",
     "mmseg/deeplabv3plus": "deeplabv3plus_r50-d8_4xb2-40k_cityscapes-512x1024.py",
     "mmseg/hrnet": "fcn_hr18s_4xb2-40k_cityscapes-512x1024.py",
+    "mmseg/upernet": "upernet_r50_4xb2-40k_cityscapes-512x1024.py",
     "mmseg/swin": "swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py",
 }
 
