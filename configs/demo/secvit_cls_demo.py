@@ -26,7 +26,7 @@ model = dict(
     train_cfg=None,
 )
 
-max_epochs = 6
+max_epochs = 12
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()

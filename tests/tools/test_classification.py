@@ -111,6 +111,7 @@ _base_ = {str(runs.ROOT / "configs/secvit/secvit-tiny_16xb128_in1k.py")!r}
 model = dict(
     backbone=dict(
         arch=dict(
+            _delete_=True,
             embed_dims=(8, 8, 16, 16), depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2),
             mlp_ratios=(2, 2, 2, 2), num_clusters=(8, 4, 2, -1), layer_scale=(None,) * 4)),
     head=dict(in_channels=16, hidden_channels=16))
