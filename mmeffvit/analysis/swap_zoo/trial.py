@@ -14,7 +14,6 @@ from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope
 
 from mmeffvit.analysis.swap_zoo.batches import Batches
-from mmeffvit.analysis.swap_zoo.language import random_bert
 from mmeffvit.analysis.swap_zoo.methods import Method
 from mmeffvit.engine.launch import load_config
 from mmeffvit.swap import swap_backbone
@@ -62,7 +61,7 @@ def try_method(method: Method, backbone: str = "ravlt", swap: bool = True) -> di
         cfg.model.num_queries = min(cfg.model.num_queries, _QUERIES)
     scope = cfg.get("default_scope") or method.toolbox
     MessageHub.get_current_instance().update_info_dict({"iter": 0, "epoch": 0})  # as in a run
-    with DefaultScope.overwrite_default_scope(scope), random_bert(cfg.model):
+    with DefaultScope.overwrite_default_scope(scope):
         model = MODELS.build(cfg.model)
         model.init_weights()
         if hasattr(model, "set_epoch"):  # by a hook, in a run
