@@ -11,6 +11,12 @@ from mmeffvit.ops.points.batches import (
     check_points,
     offset_to_batch,
 )
+from mmeffvit.ops.points.boxes import (
+    rotated_iou,
+    rotated_iou_3d,
+    rotated_nms,
+    rotated_overlap,
+)
 from mmeffvit.ops.points.cells import Cells, grid_cluster, to_cells, unique_rows
 from mmeffvit.ops.points.groups import EqualGroups, equal_groups, window_snake_order
 from mmeffvit.ops.points.knn import interpolate, knn
@@ -51,6 +57,10 @@ __all__ = [
     "offset_to_batch",
     "offsets_to_index",
     "partition_windows",
+    "rotated_iou",
+    "rotated_iou_3d",
+    "rotated_nms",
+    "rotated_overlap",
     "segment_reduce",
     "segment_softmax",
     "sparse_neighbours",

@@ -1,0 +1,318 @@
+"""Boxes as the centres of objects on a bird's-eye-view map (CenterPoint, arXiv 2006.11275)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmeffvit.models.points.center_targets import CenterTargets, center_targets
+from mmeffvit.ops.points import rotated_iou_3d, rotated_nms
+from mmeffvit.registry import MODELS
+
+#: branch -> channels
+BRANCHES = {"reg": 2, "height": 1, "dim": 3, "rot": 2, "vel": 2, "iou": 1}
+
+
+class ConvBN(nn.Module):
+    """3x3 convolution, batch norm and ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, **norm):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels, **norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x)).relu()
+
+
+@MODELS.register_module()
+class CenterHead(BaseModule):
+    """Heat maps of the centres of objects, and what their boxes are there, with an IoU branch.
+
+    Boxes are those of mmdet3d from 1.0 on: (x, y, z, dx, dy, dz, yaw), yaw 0 along +x and growing
+    towards +y. Weights that were trained with older versions predict (w, l, h) and a yaw that is 0
+    along -y and runs the other way: their boxes go through :func:`boxes_from_mmdet3d_v0`.
+
+    Args:
+        in_channels: Channels of the map.
+        num_classes: Classes, all in one heat map.
+        share_channels: Channels after the convolution that all branches share.
+        head_channels: Channels inside of the branches.
+        branches: Name of each branch but the heat map's, and its channels; ``iou`` and ``vel`` may
+            be left out.
+        voxel_size: Sides of a pillar along x and y, in metres.
+        point_cloud_range: Lowest x and y first, in metres.
+        out_size_factor: Pillars along a cell of the map.
+        train_cfg: Settings of `loss`, where not the published ones: ``min_overlap``, ``min_radius``
+            and ``max_objs`` of :func:`center_targets`, ``code_weights`` of the ten numbers of a
+            box, ``bbox_weight`` and ``iou_weight``.
+        test_cfg: Settings of `predict`, where not the published ones: ``max_num``,
+            ``score_thr``, ``post_center_range``, ``iou_pow``, and per class ``nms_thr``,
+            ``nms_pre`` and ``nms_post``.
+        init_bias: Of the heat map.
+        init_cfg: Of mmengine.
+
+    Raises:
+        ValueError: A branch is missing, or a setting is not known or not one per class.
+    """
+
+    #: published settings; velocities of Waymo's boxes are not known
+    default_train_cfg: ClassVar[dict[str, Any]] = {
+        "min_overlap": 0.1,
+        "min_radius": 1,
+        "max_objs": 500,
+        "code_weights": (1.0,) * 8 + (0.0,) * 2,
+        "bbox_weight": 2.0,
+        "iou_weight": 1.0,
+    }
+    #: published settings, for cars, pedestrians and cyclists on Waymo
+    default_test_cfg: ClassVar[dict[str, Any]] = {
+        "max_num": 4096,
+        "score_thr": 0.1,
+        "post_center_range": (-74.88, -74.88, -10.0, 74.88, 74.88, 10.0),
+        "iou_pow": 2.0,
+        "nms_thr": (0.8, 0.55, 0.55),
+        "nms_pre": (2048, 1024, 1024),
+        "nms_post": (300, 100, 100),
+    }
+
+    def __init__(
+        self,
+        in_channels: int = 256,
+        num_classes: int = 3,
+        share_channels: int = 64,
+        head_channels: int = 64,
+        branches: Mapping[str, int] | None = None,
+        voxel_size: Sequence[float] = (0.32, 0.32),
+        point_cloud_range: Sequence[float] = (-74.88, -74.88),
+        out_size_factor: int = 1,
+        train_cfg: Mapping | None = None,
+        test_cfg: Mapping | None = None,
+        init_bias: float = -2.19,
+        init_cfg: dict | list | None = None,
+    ):
+        super().__init__(init_cfg)
+        branches = dict(BRANCHES if branches is None else branches)
+        missing = {"reg", "height", "dim", "rot"} - branches.keys()
+        if missing:
+            raise ValueError(f"CenterHead cannot do without the branches {sorted(missing)}")
+        self.num_classes = num_classes
+        self.voxel_size = tuple(voxel_size)[:2]
+        self.origin = tuple(point_cloud_range)[:2]
+        self.out_size_factor = out_size_factor
+        self.init_bias = init_bias
+        self.train_cfg = _settings("train_cfg", self.default_train_cfg, train_cfg or {})
+        self.test_cfg = _settings("test_cfg", self.default_test_cfg, test_cfg or {})
+        for key in ("nms_thr", "nms_pre", "nms_post"):
+            if len(self.test_cfg[key]) != num_classes:
+                raise ValueError(
+                    f"test_cfg['{key}'] needs one entry for each of {num_classes} classes, "
+                    f"got {self.test_cfg[key]}"
+                )
+        self.shared_conv = ConvBN(in_channels, share_channels, eps=1e-3, momentum=0.01)
+        self.branches = nn.ModuleDict(
+            {
+                name: nn.Sequential(
+                    ConvBN(share_channels, head_channels),
+                    nn.Conv2d(head_channels, channels, 3, padding=1),
+                )
+                for name, channels in (*branches.items(), ("heatmap", num_classes))
+            }
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Kaiming-normal; the heat map starts low."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        last = self.branches["heatmap"][1]
+        last.reset_parameters()
+        nn.init.constant_(last.bias, self.init_bias)
+
+    def forward(self, feats: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The only map (B, C, H, W) of a neck, to the map of every branch by name.
+
+        Raises:
+            ValueError: There are several maps.
+        """
+        if len(feats) != 1:
+            raise ValueError(f"CenterHead takes the one map of a neck, got {len(feats)} maps")
+        x = self.shared_conv(feats[0])
+        return {name: branch(x) for name, branch in self.branches.items()}
+
+    def boxes_at(self, outs: Mapping[str, Tensor], index: Tensor) -> Tensor:
+        """Boxes that the maps predict at some cells.
+
+        Args:
+            outs: Of `forward`.
+            index: (B, K) int64 cells, y * W + x.
+
+        Returns:
+            (B, K, 7), or 9 with velocities, in float32; z in the middle of the box.
+        """
+        width = outs["reg"].shape[3]
+        values = {k: _gather(v, index) for k, v in outs.items() if k not in ("heatmap", "iou")}
+        cells = torch.stack((index % width, index // width), dim=-1) + values["reg"]
+        side = [s * self.out_size_factor for s in self.voxel_size]
+        centres = cells * cells.new_tensor(side) + cells.new_tensor(self.origin)
+        sin, cos = values["rot"].unbind(-1)
+        parts = [centres, values["height"], values["dim"].exp(), torch.atan2(sin, cos)[..., None]]
+        if "vel" in values:
+            parts.append(values["vel"])
+        return torch.cat(parts, dim=-1)
+
+    def targets(
+        self, gt_boxes: Sequence[Tensor], gt_labels: Sequence[Tensor], map_size: tuple[int, int]
+    ) -> CenterTargets:
+        """Targets of a batch on a map of (W, H) cells; see :func:`center_targets`."""
+        cfg = self.train_cfg
+        return center_targets(
+            gt_boxes,
+            gt_labels,
+            self.num_classes,
+            map_size,
+            tuple(side * self.out_size_factor for side in self.voxel_size),
+            self.origin,
+            cfg["min_overlap"],
+            cfg["min_radius"],
+            cfg["max_objs"],
+        )
+
+    def loss(
+        self,
+        outs: Mapping[str, Tensor],
+        gt_boxes: Sequence[Tensor],
+        gt_labels: Sequence[Tensor],
+    ) -> dict[str, Tensor]:
+        """Losses of a batch.
+
+        Args:
+            outs: Of `forward`.
+            gt_boxes: Per sample (n, 7 or 9), z at the bottom.
+            gt_labels: Per sample (n) classes.
+
+        Returns:
+            ``loss_heatmap``, ``loss_bbox`` and, with the branch, ``loss_iou``.
+
+        Raises:
+            ValueError: See :func:`center_targets`.
+        """
+        height, width = outs["heatmap"].shape[2:]
+        targets = self.targets(gt_boxes, gt_labels, (width, height))
+        count = targets.mask.sum() + 1e-4
+        names = [name for name in ("reg", "height", "dim", "rot", "vel") if name in outs]
+        values = torch.cat([_gather(outs[name], targets.ind) for name in names], dim=-1)
+        wanted = targets.anno_box[..., : values.shape[-1]]
+        weights = values.new_tensor(self.train_cfg["code_weights"][: values.shape[-1]])
+        apart = (values - wanted).abs() * weights * targets.mask[..., None]
+        losses = {
+            "loss_heatmap": gaussian_focal_loss(outs["heatmap"], targets.heatmap),
+            "loss_bbox": self.train_cfg["bbox_weight"] * apart.sum() / count,
+        }
+        if "iou" in outs:
+            mask = targets.mask
+            with torch.no_grad():
+                boxes = self.boxes_at(outs, targets.ind)[..., :7][mask]
+                overlap = rotated_iou_3d(boxes, targets.boxes[mask])
+            predicted = _gather(outs["iou"], targets.ind)[..., 0][mask]
+            apart = (predicted - overlap.to(predicted.dtype)).abs().sum()
+            losses["loss_iou"] = self.train_cfg["iou_weight"] * apart / count
+        return losses
+
+    def decode(self, outs: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """The best boxes of every sample, before suppression.
+
+        Scores are those of the heat map times the predicted IoU, in [0, 1], to a power.
+
+        Args:
+            outs: Of `forward`.
+
+        Returns:
+            Boxes (K, 7 or 9) with z in their middle, scores (K) by falling score, labels (K).
+        """
+        cfg = self.test_cfg
+        scores = outs["heatmap"].float().sigmoid()
+        if "iou" in outs:
+            scores = scores * outs["iou"].float().clamp(0, 1) ** cfg["iou_pow"]
+        cells = scores.shape[2] * scores.shape[3]
+        # the best of every class, then of all
+        scores, index = scores.flatten(2).topk(min(cfg["max_num"], cells))
+        kept = scores.shape[2]
+        scores, place = scores.flatten(1).topk(min(cfg["max_num"], scores[0].numel()))
+        labels = place // kept
+        boxes = self.boxes_at(outs, index.flatten(1).gather(1, place))
+        limits = boxes.new_tensor(cfg["post_center_range"])
+        inside = ((boxes[..., :3] >= limits[:3]) & (boxes[..., :3] <= limits[3:])).all(-1)
+        keep = inside & (scores > cfg["score_thr"])
+        return [(b[k], s[k], n[k]) for b, s, n, k in zip(boxes, scores, labels, keep)]
+
+    def predict(self, outs: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Boxes of every sample after rotated suppression, class by class.
+
+        Args:
+            outs: Of `forward`.
+
+        Returns:
+            Boxes (K, 7 or 9) with z at their bottom, scores (K), labels (K), class after class.
+        """
+        cfg, results = self.test_cfg, []
+        for boxes, scores, labels in self.decode(outs):
+            kept = []
+            limits = zip(cfg["nms_thr"], cfg["nms_pre"], cfg["nms_post"])
+            for label, (threshold, before, after) in enumerate(limits):
+                rows = (labels == label).nonzero().flatten()[:before]
+                stays = rotated_nms(boxes[rows][:, [0, 1, 3, 4, 6]], scores[rows], threshold)
+                kept.append(rows[stays[:after]])
+            rows = torch.cat(kept)
+            boxes = boxes[rows]
+            boxes[:, 2] -= boxes[:, 5] / 2
+            results.append((boxes, scores[rows], labels[rows]))
+        return results
+
+
+def _settings(name: str, default: Mapping, given: Mapping) -> dict[str, Any]:
+    unknown = given.keys() - default.keys()
+    if unknown:
+        raise ValueError(f"{name} has {sorted(unknown)}; known are {', '.join(default)}")
+    return {**default, **given}
+
+
+def gaussian_focal_loss(heatmap: Tensor, target: Tensor) -> Tensor:
+    """Focal loss that forgives near the centres, over the number of centres (1808.01244, eq. 1).
+
+    Args:
+        heatmap: Logits of any shape.
+        target: The same shape, 1 at centres.
+    """
+    prob = heatmap.float().sigmoid().clamp(1e-4, 1 - 1e-4)
+    centre = target == 1
+    positive = -prob.log() * (1 - prob).square()
+    negative = -(1 - prob).log() * prob.square() * (1 - target) ** 4
+    return torch.where(centre, positive, negative).sum() / centre.sum().clamp_min(1)
+
+
+def _gather(maps: Tensor, index: Tensor) -> Tensor:
+    """(B, C, H, W) at cells (B, K): (B, K, C) in float32."""
+    index = index[:, None].expand(-1, maps.shape[1], -1)
+    return maps.flatten(2).gather(2, index).transpose(1, 2).float()
+
+
+def boxes_from_mmdet3d_v0(boxes: Tensor) -> Tensor:
+    """Boxes of mmdet3d before 1.0 to those from 1.0 on.
+
+    Args:
+        boxes: (K, 7+) (x, y, z, w, l, h, yaw, ...), yaw 0 along -y and growing towards -x.
+
+    Returns:
+        (K, 7+) (x, y, z, l, w, h, yaw, ...), yaw 0 along +x and growing towards +y, in [-pi, pi).
+    """
+    yaw = -boxes[:, 6:7] - torch.pi / 2
+    yaw = (yaw + torch.pi) % (2 * torch.pi) - torch.pi
+    return torch.cat((boxes[:, [0, 1, 2, 4, 3, 5]], yaw, boxes[:, 7:]), dim=1)

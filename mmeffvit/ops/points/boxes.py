@@ -1,0 +1,159 @@
+"""Rotated boxes: overlap of pairs, and non-maximum suppression.
+
+Boxes in the plane are (x, y, dx, dy, yaw), metres and radians; boxes in space are (x, y, z, dx, dy,
+dz, yaw) with z in the middle. yaw 0 points along +x and grows towards +y, as in mmdet3d from 1.0
+on.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+#: pairs whose polygons are made at once
+_CHUNK = 2**17
+#: a corner on an edge counts as inside, up to this share of the side
+_TOLERANCE = 1e-9
+
+
+def _corners(boxes: Tensor) -> Tensor:
+    """(P, 5) to (P, 4, 2), counter-clockwise."""
+    signs = boxes.new_tensor([[-1, -1], [1, -1], [1, 1], [-1, 1]]) / 2
+    x, y = (signs * boxes[:, None, 2:4]).unbind(-1)
+    cos, sin = boxes[:, 4:].cos(), boxes[:, 4:].sin()
+    return torch.stack((cos * x - sin * y, sin * x + cos * y), dim=-1) + boxes[:, None, :2]
+
+
+def _inside(points: Tensor, boxes: Tensor) -> Tensor:
+    """Whether (P, n, 2) points lie in (P, 5) boxes, edges included."""
+    x, y = (points - boxes[:, None, :2]).unbind(-1)
+    cos, sin = boxes[:, 4:].cos(), boxes[:, 4:].sin()
+    own = torch.stack((cos * x + sin * y, cos * y - sin * x), dim=-1)
+    return (own.abs() <= boxes[:, None, 2:4] * (0.5 + _TOLERANCE)).all(-1)
+
+
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+
+
+def _polygon_area(a: Tensor, b: Tensor) -> Tensor:
+    """Area that two convex quadrilaterals share: corners inside the other one, and crossings."""
+    corners_a, corners_b = _corners(a), _corners(b)
+    edges_a, edges_b = (c.roll(-1, 1) - c for c in (corners_a, corners_b))
+    r, s = edges_a[:, :, None], edges_b[:, None]
+    between = corners_b[:, None] - corners_a[:, :, None]
+    determinant = _cross(r, s)
+    parallel = determinant.abs() <= _TOLERANCE * r.norm(dim=-1) * s.norm(dim=-1)
+    determinant = torch.where(parallel, 1, determinant)
+    t, u = _cross(between, s) / determinant, _cross(between, r) / determinant
+    crosses = ~parallel & (t >= 0) & (t <= 1) & (u >= 0) & (u <= 1)
+    crossings = corners_a[:, :, None] + t[..., None] * r
+    points = torch.cat((corners_a, corners_b, crossings.flatten(1, 2)), dim=1)
+    valid = torch.cat((_inside(corners_a, b), _inside(corners_b, a), crosses.flatten(1)), dim=1)
+    # what is no corner of the polygon repeats one that is
+    first = points.gather(1, valid.int().argmax(1)[:, None, None].expand(-1, -1, 2))
+    points = torch.where(valid[..., None], points, first)
+    middle = (points * valid[..., None]).sum(1) / valid.sum(1).clamp_min(1)[:, None]
+    spokes = points - middle[:, None]
+    order = torch.atan2(spokes[..., 1], spokes[..., 0]).argsort(1)
+    spokes = spokes.gather(1, order[..., None].expand_as(spokes))
+    area = _cross(spokes, spokes.roll(-1, 1)).sum(1) / 2
+    return torch.where(valid.any(1), area, 0).clamp_min(0)
+
+
+def rotated_overlap(a: Tensor, b: Tensor) -> Tensor:
+    """Area that the boxes of each pair share.
+
+    Args:
+        a: (P, 5) boxes (x, y, dx, dy, yaw).
+        b: (P, 5) the same.
+
+    Returns:
+        (P) square metres, computed in float64 without gradients.
+
+    Raises:
+        ValueError: The shapes are others.
+    """
+    if a.shape != b.shape or a.dim() != 2 or a.shape[1] != 5:
+        raise ValueError(
+            "pairs of boxes must be two tensors (P, 5) of (x, y, dx, dy, yaw), got "
+            f"{tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    with torch.no_grad():
+        a, b = a.double(), b.double()
+        # far from the origin, differences keep the digits
+        a, b = (torch.cat((box[:, :2] - a[:, :2], box[:, 2:]), dim=1) for box in (a, b))
+        chunks = zip(a.split(_CHUNK), b.split(_CHUNK))
+        return torch.cat([_polygon_area(x, y) for x, y in chunks]) if len(a) else a[:, 0]
+
+
+def rotated_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of each pair of boxes in the plane: (P, 5) twice to (P) float64."""
+    shared = rotated_overlap(a, b)
+    areas = (a[:, 2] * a[:, 3] + b[:, 2] * b[:, 3]).double()
+    return shared / (areas - shared).clamp_min(1e-12)
+
+
+def rotated_iou_3d(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of each pair of boxes in space: (P, 7) twice to (P) float64."""
+    plane = [0, 1, 3, 4, 6]
+    area = rotated_overlap(a[:, plane], b[:, plane])
+    a, b = a.double(), b.double()
+    top = torch.minimum(a[:, 2] + a[:, 5] / 2, b[:, 2] + b[:, 5] / 2)
+    bottom = torch.maximum(a[:, 2] - a[:, 5] / 2, b[:, 2] - b[:, 5] / 2)
+    shared = area * (top - bottom).clamp_min(0)
+    volumes = a[:, 3:6].prod(1) + b[:, 3:6].prod(1)
+    return shared / (volumes - shared).clamp_min(1e-12)
+
+
+def rotated_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Greedy non-maximum suppression of boxes in the plane.
+
+    A box goes if one with a higher score, which stays, overlaps it by more than the threshold. All
+    boxes are decided together, again until nothing changes; only pairs near each other are looked
+    at.
+
+    Args:
+        boxes: (K, 5) boxes (x, y, dx, dy, yaw).
+        scores: (K) scores; of equal ones the first row goes first.
+        iou_threshold: Overlap above which the lower score goes.
+
+    Returns:
+        Rows that stay, int64, by falling score.
+
+    Raises:
+        ValueError: The shapes are others.
+    """
+    if boxes.dim() != 2 or boxes.shape[1] != 5 or scores.shape != boxes.shape[:1]:
+        raise ValueError(
+            "boxes must be (K, 5), (x, y, dx, dy, yaw), with (K) scores, got "
+            f"{tuple(boxes.shape)} and {tuple(scores.shape)}"
+        )
+    order = scores.argsort(descending=True, stable=True)
+    boxes = boxes[order]
+    high, low = _near_pairs(boxes)
+    over = rotated_iou(boxes[high], boxes[low]) > iou_threshold
+    high, low = high[over], low[over]
+    # the greedy answer is the only one that this step leaves as it is
+    keep = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
+    while True:
+        goes = torch.zeros_like(keep).index_put((low[keep[high]],), keep.new_tensor(True))
+        if torch.equal(keep, ~goes):
+            return order[keep]
+        keep = ~goes
+
+
+def _near_pairs(boxes: Tensor, rows: int = 1024) -> tuple[Tensor, Tensor]:
+    """Rows i < j of boxes whose circles around them meet."""
+    centres, radii = boxes[:, :2], boxes[:, 2:4].norm(dim=1) / 2
+    firsts, seconds = [], []
+    for start in range(0, len(boxes), rows):
+        apart = centres[start : start + rows, None] - centres
+        reach = radii[start : start + rows, None] + radii
+        first, second = (apart.square().sum(-1) <= reach.square()).nonzero().unbind(1)
+        later = second > first + start
+        firsts.append(first[later] + start)
+        seconds.append(second[later])
+    if not firsts:
+        return (torch.zeros(0, dtype=torch.int64, device=boxes.device),) * 2
+    return torch.cat(firsts), torch.cat(seconds)

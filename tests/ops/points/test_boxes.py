@@ -1,0 +1,127 @@
+import math
+
+import pytest
+import torch
+
+from mmeffvit.ops.points import rotated_iou, rotated_iou_3d, rotated_nms, rotated_overlap
+
+
+def corners(box):
+    x, y, dx, dy, yaw = box
+    return [
+        (
+            x + math.cos(yaw) * sx * dx / 2 - math.sin(yaw) * sy * dy / 2,
+            y + math.sin(yaw) * sx * dx / 2 + math.cos(yaw) * sy * dy / 2,
+        )
+        for sx, sy in ((-1, -1), (1, -1), (1, 1), (-1, 1))
+    ]
+
+
+def clipped_area(a, b):
+    """Sutherland-Hodgman: the polygon of one box cut by one edge of the other after the other."""
+    polygon, cutter = corners(a), corners(b)
+    for (px, py), (qx, qy) in zip(cutter, cutter[1:] + cutter[:1]):
+        sides = [(qx - px) * (y - py) - (qy - py) * (x - px) for x, y in polygon]
+        cut = []
+        for i, (p, s) in enumerate(zip(polygon, sides)):
+            q, t = polygon[(i + 1) % len(polygon)], sides[(i + 1) % len(polygon)]
+            if s >= 0:
+                cut.append(p)
+            if (s > 0 > t) or (s < 0 < t):
+                cut.append(tuple(u + (v - u) * s / (s - t) for u, v in zip(p, q)))
+        polygon = cut
+    pairs = zip(polygon, polygon[1:] + polygon[:1])
+    return sum(px * qy - qx * py for (px, py), (qx, qy) in pairs) / 2
+
+
+def random_boxes(count, spread=3.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    boxes = torch.rand(count, 5, generator=generator, dtype=torch.float64)
+    boxes[:, :2] *= spread
+    boxes[:, 2:4] = boxes[:, 2:4] * 4 + 0.1
+    boxes[:, 4] = (boxes[:, 4] - 0.5) * 20
+    return boxes
+
+
+def test_overlap_of_random_pairs():
+    a, b = random_boxes(60), random_boxes(60, seed=1)
+    b[::3, 4] = a[::3, 4]  # parallel
+    b[::6, :2] = a[::6, :2]  # one in the other, or a cross
+    b[1::6, 2:4] *= 0.05
+    expected = torch.tensor([clipped_area(p, q) for p, q in zip(a.tolist(), b.tolist())])
+    assert (expected > 0.1).sum() > 30
+    assert (expected == 0).any()
+    torch.testing.assert_close(rotated_overlap(a, b), expected.double(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(rotated_overlap(b, a), rotated_overlap(a, b))
+
+
+@pytest.mark.parametrize("yaw", [0.0, 0.3, math.pi / 2, 2.0])
+@pytest.mark.parametrize("far", [0.0, 1e6])
+def test_overlap_of_special_pairs(yaw, far):
+    box = torch.tensor([far, -far, 4.0, 2.0, yaw], dtype=torch.float64)
+    along = torch.tensor([math.cos(yaw), math.sin(yaw), 0, 0, 0], dtype=torch.float64)
+    turned = torch.tensor([0, 0, 0, 0, math.pi], dtype=torch.float64)
+    others = [
+        (box, 8.0),  # the same
+        (box + turned, 8.0),  # the same, the other way round
+        (box + along, 6.0),
+        (box + 4 * along, 0.0),  # touches
+        (box + 9 * along, 0.0),
+        (box * torch.tensor([1, 1, 0.5, 0.5, 1]), 2.0),  # inside
+        (box * torch.tensor([1, 1, 0.0, 1.0, 1]), 0.0),  # a line
+        (box * torch.tensor([1, 1, 2.0, 0.5, 1]), 4.0),  # a cross of parallel edges
+        (box + 1e-10 * along, 8.0),  # all edges nearly the same
+    ]
+    actual = rotated_overlap(box.expand(len(others), -1), torch.stack([b for b, _ in others]))
+    areas = torch.tensor([area for _, area in others], dtype=torch.float64)
+    torch.testing.assert_close(actual, areas, rtol=0, atol=1e-4 if far else 1e-6)
+
+
+def test_iou_in_space():
+    box = torch.tensor([[1.0, 2.0, 3.0, 4.0, 2.0, 1.0, 0.7]])
+    higher = box + torch.tensor([0, 0, 0.5, 0, 0, 0, 0])
+    above = box + torch.tensor([0, 0, 1.5, 0, 0, 0, 0])
+    crossing = box + torch.tensor([0, 0, 0, 0, 0, 0, math.pi / 2])
+    pairs = torch.cat((box, higher, above, crossing))
+    actual = rotated_iou_3d(box.expand(4, -1), pairs)
+    assert actual.tolist() == pytest.approx([1, 1 / 3, 0, 4 / 12], abs=1e-5)
+    assert rotated_iou(box[:, [0, 1, 3, 4, 6]], crossing[:, [0, 1, 3, 4, 6]]).item() == (
+        pytest.approx(4 / 12, rel=1e-5)
+    )
+
+
+def greedy(boxes, scores, threshold):
+    left, kept = scores.argsort(descending=True, stable=True).tolist(), []
+    count = len(boxes)
+    iou = rotated_iou(boxes.repeat_interleave(count, 0), boxes.repeat(count, 1)).view(count, count)
+    while left:
+        kept.append(left.pop(0))
+        left = [other for other in left if not iou[kept[-1], other] > threshold]
+    return kept
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.5])
+def test_suppression_is_the_greedy_one(threshold):
+    boxes = random_boxes(40, spread=6.0)
+    scores = torch.randint(0, 12, (40,)).float()  # with equal ones
+    kept = rotated_nms(boxes, scores, threshold).tolist()
+    assert kept == greedy(boxes, scores, threshold)
+    assert 1 < len(kept) < 40
+
+
+def test_suppressed_boxes_suppress_nothing():
+    # a row of boxes of which each overlaps its neighbours only
+    boxes = torch.tensor([[i * 1.0, 0, 2, 1, 0] for i in range(3000)])
+    scores = torch.linspace(1, 0, 3000)
+    assert rotated_nms(boxes[:9], scores[:9], 0.2).tolist() == [0, 2, 4, 6, 8]
+    assert len(rotated_nms(boxes[::2], scores[::2], 0.2)) == 1500
+
+
+def test_no_box_and_one():
+    assert rotated_nms(torch.zeros(0, 5), torch.zeros(0), 0.5).tolist() == []
+    assert rotated_nms(torch.ones(1, 5), torch.ones(1), 0.5).tolist() == [0]
+    assert rotated_overlap(torch.zeros(0, 5), torch.zeros(0, 5)).shape == (0,)
+    with pytest.raises(ValueError, match=r"must be \(K, 5\).* got \(2, 7\) and \(2,\)"):
+        rotated_nms(torch.ones(2, 7), torch.ones(2), 0.5)
+    with pytest.raises(ValueError, match=r"pairs of boxes .* \(2, 5\) and \(3, 5\)"):
+        rotated_overlap(torch.ones(2, 5), torch.ones(3, 5))
