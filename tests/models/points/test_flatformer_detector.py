@@ -358,16 +358,18 @@ def test_the_whole_trains(golden):
     keep = (batch == 0) | (torch.arange(len(batch)) > len(batch) - 12)
     coors = tensors["mid/point_coords"].long()[keep]
     gt = [[tensors[f"in/gt_{kind}{i}"] for i in range(2)] for kind in ("boxes", "labels")]
-    optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
     losses = []
     for step in range(3):
         parts = network.bbox_head.loss(network(tensors["in/points"][keep], coors, 2), *gt)
         loss = sum(parts.values())
-        optimizer.zero_grad()
+        network.zero_grad()
         loss.backward()
         if step == 0:
             assert [n for n, p in network.named_parameters() if p.grad is None] == []
-        optimizer.step()
+        with torch.no_grad():
+            # torch.optim would import half of torch.compile
+            for parameter in network.parameters():
+                parameter -= 1e-3 * parameter.grad.sign()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
 
