@@ -1,5 +1,5 @@
-# Mask2Former, instances, RAVLT-T. What differs from mmdet's with a ResNet-50 is the backbone and the
-# optimizer's rules; nothing of it has been trained on COCO here.
+# Mask2Former, instances, RAVLT-T. What differs from mmdet's with a ResNet-50 is the backbone and
+# the optimizer's rules; nothing of it has been trained on COCO here.
 _base_ = "mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py"
 
 model = dict(
