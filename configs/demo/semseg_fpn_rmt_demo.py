@@ -36,7 +36,7 @@ model = dict(
     ),
 )
 
-max_iters = 1200
+max_iters = 2400
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=200)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
@@ -44,7 +44,7 @@ test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     type="OptimWrapper",
     # a short memory of squared gradients: those of the first steps are ten times as large
-    optimizer=dict(type="AdamW", lr=3e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
+    optimizer=dict(type="AdamW", lr=4e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=5, norm_type=2),
 )
 param_scheduler = [
