@@ -153,26 +153,28 @@ class PyramidViT(BaseBackbone):
             )
         return list(mixers)
 
-    def _numbers_per_block(self, key: str, stage: int) -> list[int]:
-        """An arch entry: one number for all blocks of a stage, or a list of one per block."""
+    def _per_block(self, key: str, stage: int) -> list[Any]:
+        """An arch entry: a number or name for all blocks of a stage, or a list of one per block."""
         entry, depth = self.arch[key][stage], self.arch["depths"][stage]
-        numbers = [entry] * depth if isinstance(entry, int) else list(entry)
-        if len(numbers) != depth:
+        values = [entry] * depth if isinstance(entry, (int, str)) else list(entry)
+        if len(values) != depth:
             raise ValueError(
-                f"arch['{key}'][{stage}] has {len(numbers)} entries for {depth} blocks; "
-                "give one per block, or a single number for all"
+                f"arch['{key}'][{stage}] has {len(values)} entries for {depth} blocks; "
+                "give one per block, or a single one for all"
             )
-        return numbers
+        return values
 
     @staticmethod
     def _shared_from_official(constructor: dict[str, Any]) -> dict[str, Any]:
         """The entries of an arch dict that the authors' constructors of the family share."""
-        initial = constructor["layer_init_values"]
+        scaled, initial = constructor["layerscales"], constructor["layer_init_values"]
+        if not isinstance(initial, Sequence):
+            initial = [initial] * len(scaled)
         return {
             **{
                 key: constructor[key] for key in ("embed_dims", "depths", "num_heads", "mlp_ratios")
             },
-            "layer_scale": [initial if on else None for on in constructor["layerscales"]],
+            "layer_scale": [value if on else None for value, on in zip(initial, scaled)],
         }
 
     def _build_mixer(self, config: dict[str, Any], stage: int) -> nn.Module:

@@ -90,35 +90,21 @@ class RAVLT(PyramidViT):
     @classmethod
     def arch_from_official(cls, constructor: dict[str, Any]) -> dict[str, Any]:
         """Our arch dict from the arguments of the authors' constructor."""
-        depths = constructor["depths"]
         return {
-            **{
-                key: constructor[key] for key in ("embed_dims", "depths", "num_heads", "mlp_ratios")
-            },
+            **cls._shared_from_official(constructor),
             # the authors' lists may be longer than the stage
             "attention": [
-                list(kinds[:depth]) for kinds, depth in zip(constructor["flagss"], depths)
-            ],
-            "layer_scale": [
-                value if on else None
-                for value, on in zip(constructor["layer_init_values"], constructor["layerscales"])
+                list(kinds[:depth])
+                for kinds, depth in zip(constructor["flagss"], constructor["depths"])
             ],
         }
 
     def _mixers_of_stage(self, stage: int) -> list[dict[str, Any]]:
-        kinds, depth = self.arch["attention"][stage], self.arch["depths"][stage]
-        per_block = [kinds] * depth if isinstance(kinds, str) else list(kinds)
-        unknown = [kind for kind in per_block if kind not in _MIXERS]
+        kinds = self._per_block("attention", stage)
+        unknown = [kind for kind in kinds if kind not in _MIXERS]
         if unknown:
             raise ValueError(
                 f"arch['attention'][{stage}] has {unknown[0]!r}; kinds of attention are "
                 "'l' (linear) and 'v' (softmax)"
             )
-        if len(per_block) != depth:
-            raise ValueError(
-                f"arch['attention'][{stage}] has {len(per_block)} entries for {depth} blocks; "
-                "give one per block, or a single kind for all"
-            )
-        return [
-            {"type": _MIXERS[kind], "implementation": self._implementation} for kind in per_block
-        ]
+        return [{"type": _MIXERS[kind], "implementation": self._implementation} for kind in kinds]

@@ -94,5 +94,5 @@ class SecViT(PyramidViT):
     def _mixers_of_stage(self, stage: int) -> list[dict[str, Any]]:
         return [
             {"type": "mmeffvit.SECMixer", "num_clusters": count, **self._mixer_options}
-            for count in self._numbers_per_block("num_clusters", stage)
+            for count in self._per_block("num_clusters", stage)
         ]

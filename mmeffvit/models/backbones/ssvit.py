@@ -107,7 +107,7 @@ class SSViT(PyramidViT):
         }
 
     def _mixers_of_stage(self, stage: int) -> list[dict[str, Any]]:
-        windows = self._numbers_per_block("window_sizes", stage)
+        windows = self._per_block("window_sizes", stage)
         reverse = self.arch["reverse"][stage]
         if isinstance(reverse, bool) or not reverse:
             raise ValueError(
