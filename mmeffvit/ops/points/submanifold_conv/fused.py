@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mmeffvit.ops.precision import autocast_enabled
+
 #: numbers that the neighbours of one chunk of rows may have together: 4 MB stay in a core's cache
 _CHUNK_NUMBERS = 2**20
 
@@ -105,11 +107,10 @@ class _DepthwiseSubmanifoldConv(torch.autograd.Function):
 
 def submanifold_conv3d_fused(x: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
     """See :func:`mmeffvit.ops.points.submanifold_conv3d`."""
-    device = x.device.type
     dtype = x.dtype
     # autocast does not reach into an autograd function: its type is applied here
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
+    if autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
     return _SubmanifoldConv.apply(x.to(dtype), weight.to(dtype), neighbours)
 
 
