@@ -8,8 +8,13 @@ import torch
 from mmeffvit import create_backbone
 from mmeffvit.checkpoint import convert_official, load_weights
 from mmeffvit.models import RAVLT
-from mmeffvit.models.classifier import create_classifier
-from mmeffvit.testing import TOLERANCES, check_golden
+
+from .checks import (
+    TensorSizes,
+    check_golden_file,
+    check_implementations_agree,
+    count_parameters,
+)
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden" / "ravlt.npz"
 
@@ -34,21 +39,14 @@ SMALL = {
 @pytest.mark.parametrize("implementation", ["fused", "reference"])
 def test_equals_the_authors_numbers(monkeypatch, implementation):
     monkeypatch.setenv("MMEFFVIT_IMPLEMENTATION", implementation)
-    errors = check_golden(GOLDEN)
     expected = {f"out/{kind}{i}" for kind in ("stage", "raw_stage") for i in range(4)}
     expected |= {"out/logits", "op/rala_linear/out", "op/softmax_gated/out"}
-    assert expected < set(errors)
-    assert {name: e for name, e in errors.items() if not e <= TOLERANCES["ravlt"]} == {}
+    check_golden_file(GOLDEN, "ravlt", expected)
 
 
 @pytest.mark.parametrize("variant", PARAMETERS)
 def test_parameter_counts(variant):
-    with torch.device("meta"):
-        classifier = create_classifier(f"ravlt-{variant}")
-        dense = create_backbone(f"ravlt-{variant}")
-    modules = (classifier, classifier.backbone, dense)
-    counts = [sum(p.numel() for p in m.parameters()) for m in modules]
-    assert counts == list(PARAMETERS[variant])
+    assert count_parameters(f"ravlt-{variant}") == PARAMETERS[variant]
 
 
 @pytest.mark.parametrize(
@@ -112,16 +110,8 @@ def test_weights_of_a_detector_come_with_their_output_norms():
 
 
 def test_reference_and_fused_agree_as_networks():
-    x = torch.randn(2, 3, 43, 58)
     arch = {**SMALL, "layer_scale": (1, None, 0.1, 0.5)}
-    networks = [RAVLT(arch=arch, implementation=i).double() for i in ("reference", "fused")]
-    networks[1].load_state_dict(networks[0].state_dict())
-    results = []
-    for network in networks:
-        loss = sum(out.square().sum() for out in network(x.double()))
-        results.append(torch.autograd.grad(loss, list(network.parameters())))
-    for actual, expected in zip(*results):
-        torch.testing.assert_close(actual, expected, atol=1e-6, rtol=1e-6)
+    check_implementations_agree(RAVLT, arch, torch.randn(2, 3, 43, 58))
 
 
 def test_linear_blocks_mix_with_others_in_a_pyramid():
@@ -139,17 +129,8 @@ def test_memory_at_detection_size():
     """At 800 x 1344 no tensor comes near the attention weights of the third stage."""
     backbone = create_backbone("ravlt-tiny", out_indices=(2,)).eval()
     x = torch.randn(1, 3, 800, 1344)
-    sizes = []
-
-    class Sizes(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, function, types, args=(), kwargs=None):
-            out = function(*args, **(kwargs or {}))
-            if isinstance(out, torch.Tensor):
-                sizes.append(out.numel())
-            return out
-
-    with torch.no_grad(), Sizes():
+    with torch.no_grad(), TensorSizes() as made:
         backbone(x)
     # the largest is the first stage's projection to q, k, v and gate
-    assert max(sizes) == 4 * 64 * 200 * 336
-    assert max(sizes) < 4 * 4200 * 4200 / 4
+    assert max(made.sizes) == 4 * 64 * 200 * 336
+    assert max(made.sizes) < 4 * 4200 * 4200 / 4

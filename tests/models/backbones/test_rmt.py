@@ -9,8 +9,12 @@ import torch
 from mmeffvit import create_backbone
 from mmeffvit.checkpoint import CheckpointError, convert_official, load_weights
 from mmeffvit.models import RMT
-from mmeffvit.models.classifier import create_classifier
-from mmeffvit.testing import TOLERANCES, check_golden
+
+from .checks import (
+    check_golden_file,
+    check_implementations_agree,
+    count_parameters,
+)
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden" / "rmt.npz"
 
@@ -37,22 +41,15 @@ SMALL = {
 @pytest.mark.parametrize("implementation", ["fused", "reference"])
 def test_equals_the_authors_numbers(monkeypatch, implementation):
     monkeypatch.setenv("MMEFFVIT_IMPLEMENTATION", implementation)
-    errors = check_golden(GOLDEN)
     expected = {f"out/{kind}stage{i}" for kind in ("", "raw_") for i in range(4)}
     expected |= {"out/logits", "out/logits_token_label"}
     expected |= {"op/masa_decomposed/out", "op/masa_full/out", "op/relpos/decay"}
-    assert expected < set(errors)
-    assert {name: e for name, e in errors.items() if not e <= TOLERANCES["rmt"]} == {}
+    check_golden_file(GOLDEN, "rmt", expected)
 
 
 @pytest.mark.parametrize("variant", PARAMETERS)
 def test_parameter_counts(variant):
-    with torch.device("meta"):
-        classifier = create_classifier(f"rmt-{variant}")
-        dense = create_backbone(f"rmt-{variant}")
-    modules = (classifier, classifier.backbone, dense)
-    counts = [sum(p.numel() for p in module.parameters()) for module in modules]
-    assert counts == list(PARAMETERS[variant])
+    assert count_parameters(f"rmt-{variant}") == PARAMETERS[variant]
 
 
 def test_form_and_rates_of_each_stage():
@@ -100,15 +97,7 @@ def test_initial_weights():
 
 
 def test_reference_and_fused_agree_as_networks():
-    x = torch.randn(2, 3, 43, 58)
-    networks = [RMT(arch=SMALL, implementation=i).double() for i in ("reference", "fused")]
-    networks[1].load_state_dict(networks[0].state_dict())
-    results = []
-    for network in networks:
-        loss = sum(out.square().sum() for out in network(x.double()))
-        results.append(torch.autograd.grad(loss, list(network.parameters())))
-    for actual, expected in zip(*results):
-        torch.testing.assert_close(actual, expected, atol=1e-6, rtol=1e-6)
+    check_implementations_agree(RMT, SMALL, torch.randn(2, 3, 43, 58))
 
 
 def test_checkpointing_changes_nothing_where_attention_goes_in_chunks(monkeypatch):

@@ -5,8 +5,15 @@ import torch
 
 from mmeffvit import create_backbone
 from mmeffvit.models import PyramidViT, SecViT
-from mmeffvit.models.classifier import create_classifier
-from mmeffvit.testing import TOLERANCES, check_golden
+
+from .checks import (
+    TensorSizes,
+    check_golden_file,
+    check_implementations_agree,
+    check_normal_weights,
+    count_parameters,
+    drop_path_rates,
+)
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden" / "secvit.npz"
 
@@ -30,26 +37,22 @@ SMALL = {
 @pytest.mark.parametrize("implementation", ["fused", "reference"])
 def test_equals_the_authors_numbers(monkeypatch, implementation):
     monkeypatch.setenv("MMEFFVIT_IMPLEMENTATION", implementation)
-    errors = check_golden(GOLDEN)
-    assert {f"out/stage{i}" for i in range(4)} | {"out/logits", "op/sec_attn/out"} < set(errors)
-    assert {name: e for name, e in errors.items() if not e <= TOLERANCES["secvit"]} == {}
+    expected = {f"out/stage{i}" for i in range(4)} | {"out/logits", "op/sec_attn/out"}
+    check_golden_file(GOLDEN, "secvit", expected)
 
 
 @pytest.mark.parametrize("variant", PARAMETERS)
 def test_parameter_counts(variant):
-    with torch.device("meta"):
-        classifier = create_classifier(f"secvit-{variant}")
-    counts = [sum(p.numel() for p in m.parameters()) for m in (classifier, classifier.backbone)]
-    assert counts == list(PARAMETERS[variant])
+    assert count_parameters(f"secvit-{variant}")[:2] == PARAMETERS[variant]
 
 
 def test_drop_path_rises_linearly_over_the_whole_network():
     with torch.device("meta"):
         backbone = create_backbone("secvit-tiny")
         shorter = create_backbone("secvit-tiny", out_indices=(0, 1))
-    rates = [block.drop_path.drop_prob for stage in backbone.stages for block in stage.blocks]
+    rates = drop_path_rates(backbone)
     assert rates == pytest.approx([0.1 * i / 14 for i in range(15)])
-    kept = [block.drop_path.drop_prob for stage in shorter.stages for block in stage.blocks]
+    kept = drop_path_rates(shorter)
     assert kept == rates[:4]
 
 
@@ -62,14 +65,7 @@ def test_layer_scale_only_where_asked():
 
 
 def test_initial_weights():
-    backbone = create_backbone("secvit-tiny", out_indices=(0, 1, 2))
-    for name, p in backbone.named_parameters():
-        if p.dim() == 4:
-            assert p.std().item() == pytest.approx(0.02, rel=0.15), name
-        elif name.endswith("bias"):
-            assert not p.any(), name
-        else:
-            assert p.eq(1).all(), name
+    check_normal_weights(create_backbone("secvit-tiny", out_indices=(0, 1, 2)))
 
 
 def test_clusters_per_stage_and_block():
@@ -81,15 +77,7 @@ def test_clusters_per_stage_and_block():
 
 
 def test_reference_and_fused_agree_as_networks():
-    x = torch.randn(2, 3, 43, 58)
-    networks = [SecViT(arch=SMALL, implementation=i).double() for i in ("reference", "fused")]
-    networks[1].load_state_dict(networks[0].state_dict())
-    results = []
-    for network in networks:
-        loss = sum(out.square().sum() for out in network(x.double()))
-        results.append(torch.autograd.grad(loss, list(network.parameters())))
-    for actual, expected in zip(*results):
-        torch.testing.assert_close(actual, expected, atol=1e-6, rtol=1e-6)
+    check_implementations_agree(SecViT, SMALL, torch.randn(2, 3, 43, 58))
 
 
 def test_tokens_per_cluster_reaches_every_mixer_and_changes_clustered_stages_only():
@@ -124,16 +112,7 @@ def test_memory_and_result_at_detection_size():
     """At 800 x 1344 no tensor is as large as one stage's attention weights would be."""
     backbone = create_backbone("secvit-tiny", out_indices=(0,)).eval()
     x = torch.randn(1, 3, 800, 1344)
-    sizes = []
-
-    class Sizes(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, function, types, args=(), kwargs=None):
-            out = function(*args, **(kwargs or {}))
-            if isinstance(out, torch.Tensor):
-                sizes.append(out.numel())
-            return out
-
-    with torch.no_grad(), Sizes():
+    with torch.no_grad(), TensorSizes() as made:
         backbone(x)
     weights = 2 * 67200 * 2100
-    assert max(sizes) < weights / 10
+    assert max(made.sizes) < weights / 10
