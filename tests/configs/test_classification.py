@@ -1,20 +1,15 @@
 """The configs for ImageNet-1K hold the authors' recipe, build and take a step."""
 
-import copy
-import functools
-from pathlib import Path
-
 import pytest
 import torch
 import yaml
-from mmengine.config import Config
-from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import HOOKS, MODELS, DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 
 from mmeffvit.models.zoo import backbone_classes
 
-ROOT = Path(__file__).resolve().parents[2]
+from .common import ROOT, check_rest_builds, load
+
 FAMILIES = ("secvit", "ravlt", "ssvit", "rmt")
 SIZES = ("tiny", "small", "base", "large")
 # stochastic depth and parameters of the classifiers, as in the authors' codes
@@ -33,13 +28,8 @@ def _mmpretrain_scope():
         yield
 
 
-@functools.cache
-def _read(name):
-    return Config.fromfile(ROOT / "configs" / name)
-
-
 def _load(family, size):
-    return copy.deepcopy(_read(f"{family}/{family}-{size}_16xb128_in1k.py"))
+    return load(f"configs/{family}/{family}-{size}_16xb128_in1k.py")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -92,11 +82,7 @@ def test_what_is_decayed():
 
 @pytest.mark.parametrize("path", ["secvit/secvit-tiny_16xb128_in1k.py", "demo/secvit_cls_demo.py"])
 def test_pipelines_and_hooks_build(path):
-    cfg = copy.deepcopy(_read(path))
-    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        assert Compose(loader.dataset.pipeline).transforms
-    for hook in cfg.custom_hooks:
-        assert HOOKS.build(hook)
+    check_rest_builds(load(f"configs/{path}"))
 
 
 def test_one_step():
@@ -130,12 +116,12 @@ def test_one_step():
 
 
 def test_the_demos_share_their_backbone():
-    classifier = _read("demo/secvit_cls_demo.py")
-    detector = _read("demo/mask_rcnn_secvit_pretrained_demo.py")
+    classifier = load("configs/demo/secvit_cls_demo.py")
+    detector = load("configs/demo/mask_rcnn_secvit_pretrained_demo.py")
     assert detector.model.backbone.arch == classifier.model.backbone.arch
     init = detector.model.backbone.init_cfg
     assert init.checkpoint == f"work_dirs/secvit_cls_demo/epoch_{classifier.max_epochs}.pth"
-    plain = _read("demo/mask_rcnn_secvit_demo.py").to_dict()
+    plain = load("configs/demo/mask_rcnn_secvit_demo.py").to_dict()
     pretrained = detector.to_dict()
     pretrained["model"]["backbone"].pop("init_cfg")
     pretrained["custom_hooks"][-1]["title"] = plain["custom_hooks"][-1]["title"]

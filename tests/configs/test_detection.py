@@ -1,7 +1,6 @@
 """The configs for COCO build, hold the papers' recipes, and train."""
 
 import copy
-import functools
 import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,17 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.dataset import Compose
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import HOOKS, MODELS, PARAM_SCHEDULERS, DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmeffvit.models.zoo import backbone_classes
 
-ROOT = Path(__file__).resolve().parents[2]
+from .common import ROOT, check_rest_builds, load
 
 DETECTORS = {
     "mask-rcnn": "MaskRCNN",
@@ -89,15 +86,6 @@ def _mmdet_scope():
         yield
 
 
-@functools.cache
-def _read(path):
-    return Config.fromfile(ROOT / path)
-
-
-def _load(path):
-    return copy.deepcopy(_read(path))
-
-
 def _build_model(cfg):
     with torch.device("meta"):  # shapes without weights: the large ones cost no more
         model = MODELS.build(cfg.model)
@@ -118,20 +106,11 @@ def _build_optimizer(cfg, model):
     return wrapper, decays
 
 
-def _check_rest_builds(cfg):
-    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        assert Compose(loader.dataset.pipeline).transforms
-    for hook in cfg.get("custom_hooks", []):
-        assert HOOKS.build(hook)
-    for scheduler in cfg.param_scheduler:
-        assert scheduler.type in PARAM_SCHEDULERS
-
-
 @pytest.mark.parametrize("path", OTHERS)
 def test_others_build(path):
-    cfg = _load(path)
+    cfg = load(path)
     _build_optimizer(cfg, _build_model(cfg))
-    _check_rest_builds(cfg)
+    check_rest_builds(cfg)
 
 
 def test_no_config_is_missing_or_unknown():
@@ -145,7 +124,7 @@ def test_no_config_is_missing_or_unknown():
 
 def test_front_door_is_its_sibling():
     sibling = Case("secvit", "t", "mask-rcnn 1x").path
-    assert _load("configs/mask_rcnn_secvit.py").to_dict() == _load(sibling).to_dict()
+    assert load("configs/mask_rcnn_secvit.py").to_dict() == load(sibling).to_dict()
 
 
 def _named(cases):
@@ -154,7 +133,7 @@ def _named(cases):
 
 @_named(CASES)
 def test_what_a_size_changes(case):
-    cfg = _load(case.path)
+    cfg = load(case.path)
     backbone = _build_model(cfg).backbone
     assert (backbone.family, backbone.arch_name) == (case.family, SIZES[case.size])
     assert backbone.out_indices == ((1, 2, 3) if case.kind.startswith("retina") else (0, 1, 2, 3))
@@ -165,7 +144,7 @@ def test_what_a_size_changes(case):
     assert cfg.auto_scale_lr.base_batch_size == 8 * case.images_per_gpu
 
     # building writes into the config
-    cfg, tiny = _load(case.path), _load(replace(case, size="t").path)
+    cfg, tiny = load(case.path), load(replace(case, size="t").path)
     for path in (
         "model.backbone.arch",
         "model.neck.in_channels",
@@ -181,8 +160,8 @@ def test_what_a_size_changes(case):
 @_named([case for case in CASES if case.size == "t"])
 def test_recipe(case):
     """Of the tiny networks; what the others change is tested above."""
-    cfg = _load(case.path)
-    _check_rest_builds(cfg)
+    cfg = load(case.path)
+    check_rest_builds(cfg)
     model = _build_model(cfg)
     wrapper, weight_decays = _build_optimizer(cfg, model)
     detector, schedule = case.kind.split()
@@ -252,7 +231,7 @@ def test_which_weights_decay(family):
     """The rules of `test_recipe` spelt out, parameter by parameter."""
     decays = {}
     for kind in KINDS[1:3]:
-        cfg = _load(Case(family, "b", kind).path)
+        cfg = load(Case(family, "b", kind).path)
         cfg.model.backbone.arch = _shallow(family, "base")
         decays[kind] = _build_optimizer(cfg, _build_model(cfg))[1]
     mask, cascade = decays.values()
@@ -287,7 +266,7 @@ def _batch(with_masks):
 )
 def test_one_step(family, kind):
     """The loss is finite, and no parameter is left without a gradient."""
-    cfg = _load(Case(family, "t", kind).path)
+    cfg = load(Case(family, "t", kind).path)
     cfg.model.backbone.arch = _shallow(family, "tiny")
     if "rpn_proposal" in cfg.model.train_cfg:  # a few regions, for speed
         stages = cfg.model.train_cfg.rcnn

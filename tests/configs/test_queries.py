@@ -1,20 +1,19 @@
 """Detectors and segmentors that answer queries build, train for a few steps and predict."""
 
 import copy
-import functools
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData, PixelData
 
 from mmeffvit.models import RAVLT
 
-ROOT = Path(__file__).resolve().parents[2]
+from .common import load
+
 CONFIGS = {
     "mask2former_ravlt-t_8xb2-lsj-50e_coco-panoptic": "Mask2Former",
     "mask2former_ravlt-t_8xb2-lsj-50e_coco": "Mask2Former",
@@ -62,13 +61,8 @@ def _mmdet_scope():
         yield
 
 
-@functools.cache
-def _read(name):
-    return Config.fromfile(ROOT / "configs/ravlt" / f"{name}.py")
-
-
 def _load(name):
-    return copy.deepcopy(_read(name))
+    return load(f"configs/ravlt/{name}.py")
 
 
 def _shrunk(value, widths, key=None):

@@ -1,7 +1,6 @@
 """The configs for ADE20K build, hold the papers' recipes, and train."""
 
 import copy
-import functools
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.dataset import Compose
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import HOOKS, MODELS, PARAM_SCHEDULERS, DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import PixelData
 
 from mmeffvit.models.zoo import backbone_classes
 
-ROOT = Path(__file__).resolve().parents[2]
+from .common import ROOT, check_rest_builds, load
 
 SIZES = {"t": "tiny", "s": "small", "b": "base", "l": "large"}
 SCHEDULES = {"fpn": "80k", "upernet": "160k"}
@@ -62,15 +59,6 @@ def _mmseg_scope():
         yield
 
 
-@functools.cache
-def _read(path):
-    return Config.fromfile(ROOT / path)
-
-
-def _load(path):
-    return copy.deepcopy(_read(path))
-
-
 def _check_builds(cfg):
     """Everything that training builds; the model and its optimizer wrapper."""
     with torch.device("meta"):  # shapes without weights: the large ones cost no more
@@ -84,12 +72,8 @@ def _check_builds(cfg):
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     optimized = [id(param) for group in wrapper.optimizer.param_groups for param in group["params"]]
     assert sorted(optimized) == sorted(id(param) for param in model.parameters())
-    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        assert Compose(loader.dataset.pipeline).transforms
-    for hook in cfg.custom_hooks:
-        assert HOOKS.build(hook)
+    check_rest_builds(cfg)
     for scheduler in cfg.param_scheduler:
-        assert scheduler.type in PARAM_SCHEDULERS
         assert scheduler.end <= cfg.train_cfg.max_iters
     return model, wrapper
 
@@ -102,7 +86,7 @@ def test_no_config_is_missing_or_unknown():
 
 
 def test_demo_builds():
-    cfg = _load(DEMO)
+    cfg = load(DEMO)
     _check_builds(cfg)
     classes = cfg.train_dataloader.dataset.type
     assert classes == cfg.val_dataloader.dataset.type == "mmeffvit.DigitsSegDataset"
@@ -112,7 +96,7 @@ def test_demo_builds():
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: Path(case.path).stem)
 def test_holds_the_recipe(case):
-    cfg = _load(case.path)
+    cfg = load(case.path)
     model, wrapper = _check_builds(cfg)
     upernet = case.method == "upernet"
 
@@ -194,7 +178,7 @@ def _batch(height, width):
 @pytest.mark.parametrize(("family", "method"), [("rmt", "fpn"), ("ssvit", "upernet")])
 def test_one_step(family, method):
     """The loss is finite, and no parameter is left without a gradient."""
-    cfg = _load(Case(family, "t", method).path)
+    cfg = load(Case(family, "t", method).path)
     arch = copy.deepcopy(backbone_classes()[family].arch_zoo["tiny"])
     cfg.model.backbone.arch = arch | {"depths": (1, 1, 1, 1), "mlp_ratios": (1, 1, 1, 1)}
     cfg.model.data_preprocessor.size = (64, 64)
