@@ -6,10 +6,10 @@
 """
 
 import argparse
-import os
 from pathlib import Path
 
 from mmeffvit import compat
+from mmeffvit.files import whole_file
 
 
 def parse_args(argv=None):
@@ -50,10 +50,8 @@ def main(argv=None):
     print(f"--- {args.source}\n+++ {args.out or cfg.filename}")
     print(format_changes(cfg.backbone_swap.changes))
     if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = args.out.with_suffix(".tmp.py")
-        cfg.dump(str(unfinished))
-        os.replace(unfinished, args.out)
+        with whole_file(args.out) as scratch:
+            cfg.dump(str(scratch))
         print(f"written to {args.out}")
 
 

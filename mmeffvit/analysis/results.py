@@ -2,13 +2,12 @@
 
 import csv
 import os
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 from mmeffvit.analysis.benchmark import Measurement, growth_exponent, growth_over_area
 from mmeffvit.analysis.memory import MIB
+from mmeffvit.files import whole_file
 
 ENVIRONMENT_COLUMNS = ("machine", "threads", "python", "torch", "mmengine", "mmdet", "mmeffvit")
 
@@ -67,21 +66,10 @@ def write_csv(
     path: str | os.PathLike, rows: Sequence[Mapping[str, str]], columns: Sequence[str] = COLUMNS
 ) -> None:
     """Write all rows; the file at `path` is either the old one or the whole new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", newline="", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        try:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    with whole_file(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
@@ -90,7 +78,7 @@ def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
     Raises:
         ValueError: If the columns are others.
     """
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise ValueError(f"{path} is not a benchmark of this version: its columns are others")

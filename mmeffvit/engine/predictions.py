@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from mmeffvit.datasets.coco_categories import COCO_CATEGORIES
 from mmeffvit.datasets.digits_images import write_image
 from mmeffvit.engine.errors import LaunchError
+from mmeffvit.files import whole_file
 from mmeffvit.visualization.contact_sheet import draw_objects
 from mmeffvit.visualization.files import save_picture
 from mmeffvit.visualization.hooks import to_objects
@@ -71,10 +72,8 @@ class PredictionWriter:
         return file.with_name(f"{file.name}.png")
 
     def _write_json(self, name: str, document: Any) -> None:
-        self.out_dir.mkdir(parents=True, exist_ok=True)
-        scratch = self.out_dir / f".{name}.tmp-{os.getpid()}"
-        scratch.write_text(json.dumps(document, indent=1) + "\n")
-        os.replace(scratch, self.out_dir / name)
+        with whole_file(self.out_dir / name) as scratch:
+            scratch.write_text(json.dumps(document, indent=1) + "\n")
 
 
 class DetectionWriter(PredictionWriter):

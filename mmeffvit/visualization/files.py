@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmeffvit.files import whole_file
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
@@ -24,10 +26,5 @@ def save_picture(picture: "Image.Image | Figure", path: str | os.PathLike) -> No
         picture.savefig(buffer, format=kind, pil_kwargs=options)
     else:
         picture.save(buffer, format=kind, **options)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
+    with whole_file(path) as scratch:
         scratch.write_bytes(buffer.getvalue())
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)

@@ -10,12 +10,12 @@ python tools/analysis/model_zoo.py --measure '*_rmt-*'        # only some
 
 import argparse
 import fnmatch
-import os
 import sys
 import time
 from pathlib import Path
 
 from mmeffvit import compat
+from mmeffvit.files import whole_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,9 +70,8 @@ def _write(path, old, new, check):
         return []
     print(f"{'stale' if check else 'written'}: {path}")
     if not check:
-        scratch = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-        scratch.write_text(new)
-        os.replace(scratch, path)
+        with whole_file(path) as scratch:
+            scratch.write_text(new)
     return [path]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from mmengine.logging import MMLogger
 
+from mmeffvit.analysis import results
 from mmeffvit.analysis.swap_zoo.methods import Method
 from mmeffvit.analysis.swap_zoo.trial import try_method
 from mmeffvit.swap import SwapError
@@ -139,10 +140,5 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write a table, sorted; the file is whole or as before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: (row["toolbox"], row["method"])))
-    os.replace(temporary, path)
+    rows = sorted(rows, key=lambda row: (row["toolbox"], row["method"]))
+    results.write_csv(path, [{key: row.get(key, "") for key in FIELDS} for row in rows], FIELDS)

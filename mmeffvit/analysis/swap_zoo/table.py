@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from mmeffvit.files import whole_file
 
 _HEAD = """\
 # Which methods of mmdet and mmseg take our backbones
@@ -19,10 +20,8 @@ gradients, and one prediction. "Untouched" counts parameters of the backbone wit
 
 def write_table(path: Path, rows: Sequence[Mapping[str, str]], versions: str) -> None:
     """Write the Markdown document; the file is whole or as before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(render(rows, versions), encoding="utf-8")
-    os.replace(temporary, path)
+    with whole_file(path) as scratch:
+        scratch.write_text(render(rows, versions), encoding="utf-8")
 
 
 def render(rows: Sequence[Mapping[str, str]], versions: str) -> str:
