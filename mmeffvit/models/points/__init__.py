@@ -7,6 +7,7 @@ from mmeffvit.models.points.detection import PointDetectionNet
 from mmeffvit.models.points.flatformer import FlatFormer
 from mmeffvit.models.points.second import SECOND, SECONDFPN
 from mmeffvit.models.points.segmentation import PointSegmentationNet, raw_point_rows
+from mmeffvit.models.points.structures import PointData, PointDataSample
 from mmeffvit.models.points.voxel_encoder import DynamicVFE
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "ConDaFormer",
     "DynamicVFE",
     "FlatFormer",
+    "PointData",
+    "PointDataSample",
     "PointDetectionNet",
     "PointSegmentationNet",
     "boxes_from_mmdet3d_v0",
