@@ -12,6 +12,8 @@ from mmeffvit.ops.points.batches import (
     offset_to_batch,
 )
 from mmeffvit.ops.points.boxes import (
+    near_pairs,
+    points_in_boxes,
     rotated_iou,
     rotated_iou_3d,
     rotated_nms,
@@ -54,9 +56,11 @@ __all__ = [
     "interpolate",
     "kernel_offsets",
     "knn",
+    "near_pairs",
     "offset_to_batch",
     "offsets_to_index",
     "partition_windows",
+    "points_in_boxes",
     "rotated_iou",
     "rotated_iou_3d",
     "rotated_nms",

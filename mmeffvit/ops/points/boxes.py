@@ -1,4 +1,4 @@
-"""Rotated boxes: overlap of pairs, and non-maximum suppression.
+"""Rotated boxes: overlap of pairs, non-maximum suppression, and the points inside.
 
 Boxes in the plane are (x, y, dx, dy, yaw), metres and radians; boxes in space are (x, y, z, dx, dy,
 dz, yaw) with z in the middle. yaw 0 points along +x and grows towards +y, as in mmdet3d from 1.0
@@ -131,7 +131,9 @@ def rotated_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         )
     order = scores.argsort(descending=True, stable=True)
     boxes = boxes[order]
-    high, low = _near_pairs(boxes)
+    high, low = near_pairs(boxes, boxes)
+    later = low > high
+    high, low = high[later], low[later]
     over = rotated_iou(boxes[high], boxes[low]) > iou_threshold
     high, low = high[over], low[over]
     # the greedy answer is the only one that this step leaves as it is
@@ -143,17 +145,58 @@ def rotated_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         keep = ~goes
 
 
-def _near_pairs(boxes: Tensor, rows: int = 1024) -> tuple[Tensor, Tensor]:
-    """Rows i < j of boxes whose circles around them meet."""
-    centres, radii = boxes[:, :2], boxes[:, 2:4].norm(dim=1) / 2
+def near_pairs(a: Tensor, b: Tensor, rows: int = 1024) -> tuple[Tensor, Tensor]:
+    """Pairs of boxes whose circles around them meet: all others share nothing.
+
+    Args:
+        a: (K, 5) boxes (x, y, dx, dy, yaw).
+        b: (n, 5) the same.
+        rows: Boxes of `a` that are compared with all of `b` at once.
+
+    Returns:
+        Rows of `a` and rows of `b`, (P) int64 each, by rising row of `a`, then of `b`.
+    """
+    reach_b = b[:, 2:4].norm(dim=1) / 2
     firsts, seconds = [], []
-    for start in range(0, len(boxes), rows):
-        apart = centres[start : start + rows, None] - centres
-        reach = radii[start : start + rows, None] + radii
+    for start, part in zip(range(0, len(a), rows), a.split(rows)):
+        apart = part[:, None, :2] - b[:, :2]
+        reach = part[:, 2:4].norm(dim=1)[:, None] / 2 + reach_b
         first, second = (apart.square().sum(-1) <= reach.square()).nonzero().unbind(1)
-        later = second > first + start
-        firsts.append(first[later] + start)
-        seconds.append(second[later])
+        firsts.append(first + start)
+        seconds.append(second)
     if not firsts:
-        return (torch.zeros(0, dtype=torch.int64, device=boxes.device),) * 2
+        return (torch.zeros(0, dtype=torch.int64, device=a.device),) * 2
     return torch.cat(firsts), torch.cat(seconds)
+
+
+def points_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
+    """Which points lie in which boxes, faces included.
+
+    Args:
+        points: (N, 3), further columns are not looked at.
+        boxes: (n, 7) boxes (x, y, z, dx, dy, dz, yaw), z in the middle.
+
+    Returns:
+        (N, n) bool.
+
+    Raises:
+        ValueError: The shapes are others.
+    """
+    if points.dim() != 2 or points.shape[1] < 3 or boxes.dim() != 2 or boxes.shape[1] != 7:
+        raise ValueError(
+            "points must be (N, 3) and boxes (n, 7), (x, y, z, dx, dy, dz, yaw), got "
+            f"{tuple(points.shape)} and {tuple(boxes.shape)}"
+        )
+    inside = torch.zeros(len(points), len(boxes), dtype=torch.bool, device=points.device)
+    step = max(1, _CHUNK * 16 // max(len(points), 1))
+    for start in range(0, len(boxes), step):
+        part = boxes[start : start + step]
+        x, y, z = (points[:, None, :3] - part[:, :3]).unbind(-1)
+        cos, sin = part[:, 6].cos(), part[:, 6].sin()
+        half = part[:, 3:6] / 2
+        inside[:, start : start + step] = (
+            ((cos * x + sin * y).abs() <= half[:, 0])
+            & ((cos * y - sin * x).abs() <= half[:, 1])
+            & (z.abs() <= half[:, 2])
+        )
+    return inside

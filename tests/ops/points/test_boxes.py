@@ -3,7 +3,14 @@ import math
 import pytest
 import torch
 
-from mmeffvit.ops.points import rotated_iou, rotated_iou_3d, rotated_nms, rotated_overlap
+from mmeffvit.ops.points import (
+    near_pairs,
+    points_in_boxes,
+    rotated_iou,
+    rotated_iou_3d,
+    rotated_nms,
+    rotated_overlap,
+)
 
 
 def corners(box):
@@ -125,3 +132,40 @@ def test_no_box_and_one():
         rotated_nms(torch.ones(2, 7), torch.ones(2), 0.5)
     with pytest.raises(ValueError, match=r"pairs of boxes .* \(2, 5\) and \(3, 5\)"):
         rotated_overlap(torch.ones(2, 5), torch.ones(3, 5))
+
+
+def test_near_pairs_are_all_that_overlap():
+    a, b = random_boxes(30, spread=20.0), random_boxes(23, spread=20.0, seed=1)
+    i, j = near_pairs(a, b, rows=7)
+    shared = rotated_overlap(a.repeat_interleave(23, 0), b.repeat(30, 1)).view(30, 23)
+    near = torch.zeros(30, 23, dtype=torch.bool)
+    near[i, j] = True
+    assert (shared > 0).sum() > 20
+    assert len(i) == near.sum() < near.numel() / 2
+    assert not (shared[~near] > 0).any()
+    assert len(near_pairs(a[:0], b)[0]) == len(near_pairs(a, b[:0])[1]) == 0
+
+
+def test_points_in_boxes(monkeypatch):
+    # a box 4 long, 2 wide and 1 high, turned by 30 degrees
+    box = torch.tensor([[10.0, -5.0, 1.0, 4.0, 2.0, 1.0, math.pi / 6]])
+    own = torch.tensor(
+        [[0, 0, 0], [1.9, 0, 0], [2.1, 0, 0], [0, 0.9, 0.4], [0, 1.1, 0], [1.9, -0.9, -0.4]]
+        + [[0, 0, 0.6], [-1.9, 0.9, 0.4]]
+    )
+    cos, sin = math.cos(math.pi / 6), math.sin(math.pi / 6)
+    turn = torch.tensor([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
+    points = torch.cat((own @ turn + box[:, :3], torch.zeros(8, 2)), dim=1)
+    expected = [True, True, False, True, False, True, False, True]
+    assert points_in_boxes(points, box)[:, 0].tolist() == expected
+    boxes = box.repeat(5, 1)
+    boxes[3, 2] += 50
+    monkeypatch.setattr("mmeffvit.ops.points.boxes._CHUNK", 1)  # two boxes at once
+    inside = points_in_boxes(points, boxes)
+    assert inside.shape == (8, 5)
+    assert inside[:, 4].tolist() == expected
+    assert not inside[:, 3].any()
+    assert points_in_boxes(points[:0], box).shape == (0, 1)
+    assert points_in_boxes(points, box[:0]).shape == (8, 0)
+    with pytest.raises(ValueError, match=r"\(N, 3\) and boxes \(n, 7\).* \(8, 5\) and \(1, 5\)"):
+        points_in_boxes(points, box[:, :5])
