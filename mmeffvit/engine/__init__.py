@@ -1,4 +1,4 @@
-"""What training and testing need beyond mmengine: hooks, safe checkpoints, launching."""
+"""What training and testing need beyond mmengine: hooks, metrics, safe checkpoints, launching."""
 
 from mmeffvit.engine.hooks import (
     CheckInvalidLossHook,
@@ -6,10 +6,13 @@ from mmeffvit.engine.hooks import (
     SafeCheckpointHook,
 )
 from mmeffvit.engine.optim import LayerDecayOptimWrapperConstructor
+from mmeffvit.engine.point_metrics import PointDetMetric, PointSegMetric
 
 __all__ = [
     "CheckInvalidLossHook",
     "LayerDecayOptimWrapperConstructor",
+    "PointDetMetric",
+    "PointSegMetric",
     "ReproducibleResumeHook",
     "SafeCheckpointHook",
 ]
