@@ -51,11 +51,12 @@ MODELS = LazyRegistry(
 DATASETS = Registry(
     "dataset", parent=MMENGINE_DATASETS, scope=_SCOPE, locations=["mmeffvit.datasets.registered"]
 )
-TRANSFORMS = Registry(
+TRANSFORMS = LazyRegistry(
     "transform",
     parent=MMENGINE_TRANSFORMS,
     scope=_SCOPE,
-    locations=["mmeffvit.datasets.transforms"],
+    locations=["mmeffvit.datasets.points"],
+    modules={"LoadImageFromFile": "mmeffvit.datasets.transforms"},
 )
 METRICS = Registry("metric", parent=MMENGINE_METRICS, scope=_SCOPE, locations=["mmeffvit.engine"])
 HOOKS = Registry(
