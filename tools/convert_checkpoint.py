@@ -24,7 +24,7 @@ from mmeffvit.checkpoint import (
     write_checkpoint,
 )
 from mmeffvit.models.classifier import create_classifier
-from mmeffvit.models.points import PointSegmentationNet
+from mmeffvit.models.points import PointSegmentor
 from mmeffvit.models.zoo import network_classes, point_backbone_classes
 
 
@@ -55,7 +55,7 @@ def check_by_loading(conversion: Conversion) -> str:
         if classifier is None:
             report = load_weights(backbone, conversion.state_dict, backbone.prefix)
             return f"into {name}: {report}"
-        network = PointSegmentationNet(backbone, len(classifier))
+        network = PointSegmentor(backbone, {"num_classes": len(classifier)})
         return f"into the segmentor of {name}: {load_weights(network, conversion.state_dict)}"
     head = conversion.state_dict.get("head.fc.weight")
     network = create_classifier(name, 1000 if head is None else len(head))

@@ -56,7 +56,7 @@ class Network(BaseModule):
         with_cp: bool = False,
         init_cfg: dict | list | None = None,
     ):
-        super().__init__(_own_pretrained(init_cfg))
+        super().__init__(own_pretrained(init_cfg))
         self.arch_name = arch if isinstance(arch, str) else None
         self.arch = self._resolve_arch(arch)
         self.in_channels = in_channels
@@ -125,10 +125,10 @@ class Network(BaseModule):
         return block(*args)
 
 
-def _own_pretrained(init_cfg: dict | list | None) -> dict | list | None:
+def own_pretrained(init_cfg: dict | list | None) -> dict | list | None:
     """Replace mmengine's ``Pretrained`` by ours, which is strict and reads safetensors."""
     if isinstance(init_cfg, list | tuple):
-        return [_own_pretrained(cfg) for cfg in init_cfg]
+        return [own_pretrained(cfg) for cfg in init_cfg]
     if isinstance(init_cfg, dict) and init_cfg.get("type") == "Pretrained":
         return {**init_cfg, "type": "mmeffvit.Pretrained"}
     return init_cfg

@@ -32,7 +32,7 @@ from mmeffvit.analysis.benchmark import (
 from mmeffvit.analysis.memory import MIB, peak_memory
 from mmeffvit.layers.points import PointLevel
 from mmeffvit.layers.points.level import relative_bins
-from mmeffvit.models.points import ConDaFormer, PointSegmentationNet
+from mmeffvit.models.points import ConDaFormer, PointSegmentor
 from mmeffvit.ops.points import grid_cluster, unique_rows, window_attention
 
 COLUMNS = [
@@ -107,15 +107,16 @@ def prepare_network(arch: str, num_points: int, implementation: str, device: str
     """A call that runs the network once, forward and backward."""
     torch.manual_seed(0)
     backbone = ConDaFormer(arch, implementation=implementation or None)
-    network = PointSegmentationNet(backbone, 13).to(device).train()
+    network = PointSegmentor(backbone, {"num_classes": 13}).to(device).train()
     xyz, cells = synthetic_room(num_points, backbone.voxel_size)
     voxels = torch.cat((xyz, torch.rand(len(xyz), backbone.in_channels - 3)), dim=1).to(device)
     coors = torch.cat((torch.zeros_like(cells[:, :1]), cells), dim=1).to(device)
+    inputs = {"voxels": {"voxels": voxels, "coors": coors}}
     labels = torch.randint(0, 13, (len(xyz),), device=device)
 
     def call() -> None:
         network.zero_grad(set_to_none=True)
-        torch.nn.functional.cross_entropy(network(voxels, coors), labels).backward()
+        torch.nn.functional.cross_entropy(network(inputs), labels).backward()
 
     return call
 

@@ -3,10 +3,11 @@
 from mmeffvit.models.points.base import BasePointBackbone
 from mmeffvit.models.points.center_head import CenterHead, boxes_from_mmdet3d_v0
 from mmeffvit.models.points.condaformer import ConDaFormer
-from mmeffvit.models.points.detection import PointDetectionNet
+from mmeffvit.models.points.data_preprocessor import PointDataPreprocessor
+from mmeffvit.models.points.detector import PointDetector
 from mmeffvit.models.points.flatformer import FlatFormer
 from mmeffvit.models.points.second import SECOND, SECONDFPN
-from mmeffvit.models.points.segmentation import PointSegmentationNet, raw_point_rows
+from mmeffvit.models.points.segmentor import PointSegHead, PointSegmentor, raw_point_rows
 from mmeffvit.models.points.structures import PointData, PointDataSample
 from mmeffvit.models.points.voxel_encoder import DynamicVFE
 
@@ -19,9 +20,11 @@ __all__ = [
     "DynamicVFE",
     "FlatFormer",
     "PointData",
+    "PointDataPreprocessor",
     "PointDataSample",
-    "PointDetectionNet",
-    "PointSegmentationNet",
+    "PointDetector",
+    "PointSegHead",
+    "PointSegmentor",
     "boxes_from_mmdet3d_v0",
     "raw_point_rows",
 ]

@@ -1,7 +1,7 @@
 """ConDaFormer: attention in three planes and local structure (arXiv 2312.11112).
 
 An encoder-decoder for the semantic segmentation of rooms. The published networks equal this one
-with a linear classifier on top, `PointSegmentationNet`.
+with a linear classifier on top, `PointSegmentor`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmeffvit.checkpoint import convert_official, load_weights
 from mmeffvit.layers.points import PointLevel
-from mmeffvit.models.points import ConDaFormer, PointSegmentationNet, raw_point_rows
+from mmeffvit.models.points import ConDaFormer, PointSegmentor, raw_point_rows
 from mmeffvit.ops.points import batch_to_offset, offset_to_batch
 
 SYSTEM = "ConDaFormer"
@@ -16,11 +16,11 @@ TOLERANCE = 1e-4
 _PLANES = ("xy", "xz", "yz")
 
 
-def build(meta: dict, tensors: dict[str, Tensor]) -> PointSegmentationNet:
+def build(meta: dict, tensors: dict[str, Tensor]) -> PointSegmentor:
     """The network of the file, with its weights."""
     config = meta["config"]
     backbone = ConDaFormer(arch=ConDaFormer.arch_from_official(config))
-    network = PointSegmentationNet(backbone, config["out_channels"])
+    network = PointSegmentor(backbone, {"num_classes": config["out_channels"]})
     official = {
         key.removeprefix("state/"): value
         for key, value in tensors.items()
@@ -30,10 +30,11 @@ def build(meta: dict, tensors: dict[str, Tensor]) -> PointSegmentationNet:
     return network.eval()
 
 
-def inputs(tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Voxels and coors of the file; its features start with the coordinates."""
+def inputs(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The voxels of the file as a model takes them; its features start with the coordinates."""
     batch = offset_to_batch(tensors["in/offset"].long())
-    return tensors["in/feat"], torch.cat((batch[:, None], tensors["in/discrete_coord"].long()), 1)
+    coors = torch.cat((batch[:, None], tensors["in/discrete_coord"].long()), 1)
+    return {"voxels": {"voxels": tensors["in/feat"], "coors": coors}}
 
 
 def check(meta: dict, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -41,7 +42,7 @@ def check(meta: dict, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     network = build(meta, tensors)
     outputs: dict[str, Tensor] = {}
     handles = _record(network.backbone, outputs)
-    logits = network(*inputs(tensors))
+    logits = network(inputs(tensors))
     for handle in handles:
         handle.remove()
     rows = raw_point_rows(tensors["in/inverse"], tensors["in/length"], tensors["in/offset"])

@@ -12,7 +12,7 @@ from mmeffvit.models.points import (
     CenterHead,
     DynamicVFE,
     FlatFormer,
-    PointDetectionNet,
+    PointDetector,
 )
 from mmeffvit.models.points.flatformer import ORDERS, TokenGroups
 from mmeffvit.ops.points import batch_to_offset, dynamic_voxelize, equal_groups, window_snake_order
@@ -96,12 +96,12 @@ def _alone(network: FlatFormer, tensors: dict[str, Tensor]) -> dict[str, Tensor]
     return outputs
 
 
-def build_detector(meta: dict) -> PointDetectionNet:
+def build_detector(meta: dict) -> PointDetector:
     """The detector of the file, without its weights."""
     config, head = meta["config"], meta["head_config"]
     vfe, backbone, neck, coder = config["vfe"], config["bb"], config["nk"], head["bbox_coder"]
     test_cfg, train_cfg = head["test_cfg"], head["train_cfg"]
-    return PointDetectionNet(
+    return PointDetector(
         DynamicVFE(**{key: value for key, value in vfe.items() if key != "norm_cfg"}),
         middle_encoder(config["mid"]),
         SECOND(**{key: value for key, value in backbone.items() if key != "norm_cfg"}),

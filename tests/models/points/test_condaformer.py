@@ -10,7 +10,7 @@ from torch import nn
 from mmeffvit.checkpoint import CheckpointError, convert_official, load_weights
 from mmeffvit.layers.points import LocalStructure, PointMixer, TriPlaneMixer
 from mmeffvit.layers.points import level as level_module
-from mmeffvit.models.points import ConDaFormer, PointSegmentationNet, raw_point_rows
+from mmeffvit.models.points import ConDaFormer, PointSegmentor, raw_point_rows
 from mmeffvit.ops.points import RelativeWindows, unique_rows
 from mmeffvit.registry import MODELS
 from mmeffvit.testing import TOLERANCES, check_golden, relative_rms_error
@@ -45,6 +45,10 @@ def scene(counts=(90, 41), voxel_size=0.1, seed=0):
     return torch.cat(voxels), torch.cat(coors)
 
 
+def segmentor(backbone, num_classes):
+    return PointSegmentor(backbone, {"num_classes": num_classes})
+
+
 @pytest.fixture(scope="module")
 def golden():
     with np.load(GOLDEN) as file:
@@ -77,8 +81,9 @@ def test_same_on_a_gpu(golden):
     network = family.build(*golden)
     inputs = family.inputs(golden[1])
     with torch.no_grad():
-        expected = network(*inputs)
-        actual = network.cuda()(*(t.cuda() for t in inputs))
+        expected = network(inputs)
+        voxels = {name: tensor.cuda() for name, tensor in inputs["voxels"].items()}
+        actual = network.cuda()({"voxels": voxels})
     assert (actual.cpu() - expected).abs().max() < 1e-4
 
 
@@ -89,12 +94,12 @@ class TestSizes:
     )
     def test_parameters_of_published_networks(self, variant, classes, count):
         with torch.device("meta"):
-            network = PointSegmentationNet(ConDaFormer(variant), classes)
+            network = segmentor(ConDaFormer(variant), classes)
         assert sum(p.numel() for p in network.parameters()) == count
 
     def test_parameters_of_modules(self):
         with torch.device("meta"):
-            network = PointSegmentationNet(ConDaFormer("s3dis"), 13)
+            network = segmentor(ConDaFormer("s3dis"), 13)
 
         def count(*modules):
             return sum(p.numel() for module in modules for p in module.parameters())
@@ -124,9 +129,7 @@ class TestSizes:
 class TestConverter:
     def test_every_weight_finds_its_place(self, golden, official):
         conversion = convert_official(official, "condaformer")
-        network = PointSegmentationNet(
-            ConDaFormer(ConDaFormer.arch_from_official(golden[0]["config"])), 13
-        )
+        network = segmentor(ConDaFormer(ConDaFormer.arch_from_official(golden[0]["config"])), 13)
         assert conversion.state_dict.keys() == network.state_dict().keys()
         assert conversion.ignored == {}
         assert conversion.variant is None
@@ -204,7 +207,7 @@ def test_published_file_by_the_command_line(tmp_path, capsys, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "tools"))
     from convert_checkpoint import main
 
-    network = PointSegmentationNet(ConDaFormer("s3dis"), 13)
+    network = segmentor(ConDaFormer("s3dis"), 13)
     state = {}
     for key, value in network.state_dict().items():
         if key.endswith("point.weight"):
@@ -312,8 +315,9 @@ class TestStructure:
 
 class TestTraining:
     def test_every_parameter_gets_a_gradient(self):
-        network = PointSegmentationNet(ConDaFormer(TINY), 5).train()
-        network(*scene()).square().mean().backward()
+        network = segmentor(ConDaFormer(TINY), 5).train()
+        voxels, coors = scene()
+        network({"voxels": {"voxels": voxels, "coors": coors}}).square().mean().backward()
         assert [n for n, p in network.named_parameters() if p.grad is None] == []
         assert all(p.grad.isfinite().all() for p in network.parameters())
 

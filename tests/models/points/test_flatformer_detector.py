@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.structures import InstanceData
 
 from mmeffvit.checkpoint import convert_official, load_weights
 from mmeffvit.models.points import (
@@ -13,7 +14,8 @@ from mmeffvit.models.points import (
     CenterHead,
     DynamicVFE,
     FlatFormer,
-    PointDetectionNet,
+    PointDataSample,
+    PointDetector,
     boxes_from_mmdet3d_v0,
 )
 from mmeffvit.models.points.center_head import gaussian_focal_loss
@@ -33,7 +35,7 @@ def golden():
 
 
 def published():
-    return PointDetectionNet(DynamicVFE(), FlatFormer(), SECOND(), SECONDFPN(), CenterHead())
+    return PointDetector(DynamicVFE(), FlatFormer(), SECOND(), SECONDFPN(), CenterHead())
 
 
 def head(**kwargs):
@@ -73,6 +75,7 @@ def test_parameters_of_the_published_network():
     with torch.device("meta"):
         network = published()
     counts = [sum(p.numel() for p in part.parameters()) for part in network.children()]
+    assert counts.pop(0) == 0  # the preprocessor
     assert counts == [17_472, 1_059_840, 701_952, 74_240, 414_606]
     assert sum(counts) == 2_268_110
 
@@ -357,10 +360,16 @@ def test_the_whole_trains(golden):
     # the second sample has fewer pillars than a group
     keep = (batch == 0) | (torch.arange(len(batch)) > len(batch) - 12)
     coors = tensors["mid/point_coords"].long()[keep]
-    gt = [[tensors[f"in/gt_{kind}{i}"] for i in range(2)] for kind in ("boxes", "labels")]
+    points = tensors["in/points"][keep]
+    inputs = {"points": [None, None], "voxels": {"voxels": points, "coors": coors}}
+    samples = []
+    for i in range(2):
+        boxes, labels = tensors[f"in/gt_boxes{i}"], tensors[f"in/gt_labels{i}"]
+        instances = InstanceData(bboxes_3d=boxes, labels_3d=labels)
+        samples.append(PointDataSample(gt_instances_3d=instances))
     losses = []
     for step in range(3):
-        parts = network.bbox_head.loss(network(tensors["in/points"][keep], coors, 2), *gt)
+        parts = network(inputs, samples, mode="loss")
         loss = sum(parts.values())
         network.zero_grad()
         loss.backward()

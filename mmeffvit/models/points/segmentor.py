@@ -1,0 +1,248 @@
+"""Semantic segmentation of point clouds as mmdet3d's MinkUNet does it, without mmdet3d."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmeffvit.models.points.model import PointModel, build_module
+from mmeffvit.models.points.structures import PointData, PointDataSample
+from mmeffvit.ops.points import check_offset, offset_to_batch
+from mmeffvit.registry import MODELS
+
+
+@MODELS.register_module()
+class PointSegHead(BaseModule):
+    """A linear classifier of voxels, with the interface of mmdet3d's MinkUNetHead.
+
+    Args:
+        channels: Channels of the voxels' features.
+        num_classes: Number of classes.
+        ignore_index: Label of voxels that do not count.
+        dropout_ratio: Of features before the classifier.
+        loss_decode: Config of a loss ``loss(logits, labels, ignore_index=)`` such as
+            ``mmdet.CrossEntropyLoss``; None takes cross-entropy, the mean over all voxels that
+            count.
+        init_cfg: Of mmengine; the classifier starts as torch's linear layers do.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        ignore_index: int = 255,
+        dropout_ratio: float = 0.0,
+        loss_decode: Mapping[str, Any] | nn.Module | None = None,
+        init_cfg: dict | list | None = None,
+    ):
+        super().__init__(init_cfg)
+        self.channels = channels
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.loss_decode = None if loss_decode is None else build_module(loss_decode)
+        self.dropout = nn.Dropout(dropout_ratio)
+        self.conv_seg = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(M, channels) to logits (M, num_classes)."""
+        return self.conv_seg(self.dropout(x))
+
+    def loss(
+        self, x: Tensor, data_samples: Sequence[PointDataSample], train_cfg: Any = None
+    ) -> dict[str, Tensor]:
+        """``loss_sem_seg`` of all voxels of a batch.
+
+        Args:
+            x: (M, channels).
+            data_samples: With ``gt_pts_seg.voxel_semantic_mask``.
+            train_cfg: Not used; mmdet3d gives it.
+
+        Raises:
+            ValueError: There are not as many labels as voxels, or a label is of no class.
+        """
+        logits = self(x)
+        labels = torch.cat([sample.gt_pts_seg.voxel_semantic_mask for sample in data_samples])
+        labels = labels.long()
+        if len(labels) != len(logits):
+            raise ValueError(f"{len(logits)} voxels have {len(labels)} labels")
+        counts = labels != self.ignore_index
+        wrong = counts & ((labels < 0) | (labels >= self.num_classes))
+        if bool(wrong.any()):
+            raise ValueError(
+                f"labels must be in 0..{self.num_classes - 1}, or {self.ignore_index} for what "
+                f"does not count, got {labels[wrong].unique().tolist()}"
+            )
+        if self.loss_decode is not None:
+            loss = self.loss_decode(logits, labels, ignore_index=self.ignore_index)
+        else:
+            loss = F.cross_entropy(
+                logits.float(), labels, ignore_index=self.ignore_index, reduction="sum"
+            )
+            # a batch in which nothing counts has no loss, not NaN
+            loss = loss / counts.sum().clamp_min(1)
+        return {"loss_sem_seg": loss}
+
+    def predict(self, x: Tensor, data_samples: Sequence[PointDataSample]) -> list[Tensor]:
+        """Logits (R_i, num_classes) of the raw points of every sample.
+
+        Args:
+            x: (M, channels).
+            data_samples: With ``batch_idx``, and ``point2voxel_map`` where points and voxels
+                differ.
+        """
+        logits = self(x)
+        batch = torch.cat([sample.batch_idx for sample in data_samples])
+        results = []
+        for index, sample in enumerate(data_samples):
+            own = logits[batch == index]
+            if "point2voxel_map" in sample:
+                own = own[sample.point2voxel_map]
+            results.append(own)
+        return results
+
+
+@MODELS.register_module()
+class PointSegmentor(PointModel):
+    """A backbone of points and a classifier, trained and tested with mmdet3d's keys.
+
+    Weights are named ``backbone.*`` and ``decode_head.conv_seg.*``, as those of mmdet3d's MinkUNet.
+
+    Predictions are ``pred_pts_seg.pts_semantic_mask`` (R) of the raw points and, if asked for,
+    ``pts_seg_logits`` (num_classes, R). A sample with ``inputs['fragments']``, a list of
+    ``dict(points=(M, C), coors=(M, 3), index=(M))``, is predicted by voting: each fragment has one
+    point per voxel, `index` says which of the raw points, and probabilities are summed per raw
+    point over all fragments that have it.
+
+    Args:
+        backbone: Of `BasePointBackbone`, or its config: ``backbone(voxels, coors)`` gives (M, C).
+        decode_head: A `PointSegHead`, or its config; ``channels`` are the backbone's if left out.
+        data_preprocessor: Config of `PointDataPreprocessor`, or the module.
+        train_cfg: Passed to the head.
+        test_cfg: ``max_points``: voxels of the fragments that run together (default 1,000,000;
+            one fragment is never split); ``with_logits``: also give logits, or with fragments the
+            mean probabilities (default False).
+        init_cfg: See `PointModel`.
+
+    Raises:
+        ValueError: `test_cfg` has an unknown key.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module | Mapping[str, Any],
+        decode_head: nn.Module | Mapping[str, Any],
+        data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
+        train_cfg: Mapping[str, Any] | None = None,
+        test_cfg: Mapping[str, Any] | None = None,
+        init_cfg: dict | list | None = None,
+    ):
+        super().__init__(data_preprocessor, init_cfg)
+        self.backbone = build_module(backbone)
+        defaults = {"type": "mmeffvit.PointSegHead"}
+        if hasattr(self.backbone, "out_channels"):
+            defaults["channels"] = self.backbone.out_channels
+        self.decode_head = build_module(decode_head, **defaults)
+        self.train_cfg = train_cfg
+        known = {"max_points": 1_000_000, "with_logits": False}
+        unknown = set(test_cfg or {}) - known.keys()
+        if unknown:
+            raise ValueError(f"test_cfg has {sorted(unknown)}; known are {', '.join(known)}")
+        self.test_cfg = {**known, **(test_cfg or {})}
+
+    def extract_feat(self, inputs: Mapping[str, Any]) -> Tensor:
+        """Features (M, C) of all voxels of a batch."""
+        voxels = inputs["voxels"]
+        return self.backbone(voxels["voxels"], voxels["coors"])
+
+    def _forward(self, inputs: Mapping[str, Any]) -> Tensor:
+        """Logits (M, num_classes) of all voxels."""
+        return self.decode_head(self.extract_feat(inputs))
+
+    def loss(
+        self, inputs: Mapping[str, Any], data_samples: Sequence[PointDataSample]
+    ) -> dict[str, Tensor]:
+        return self.decode_head.loss(self.extract_feat(inputs), data_samples, self.train_cfg)
+
+    def predict(
+        self, inputs: Mapping[str, Any], data_samples: Sequence[PointDataSample]
+    ) -> list[PointDataSample]:
+        if "fragments" in inputs:
+            scores = [self._vote(*pair) for pair in zip(inputs["fragments"], data_samples)]
+        else:
+            scores = self.decode_head.predict(self.extract_feat(inputs), data_samples)
+        for sample, own in zip(data_samples, scores):
+            sample.pred_pts_seg = PointData(pts_semantic_mask=own.argmax(dim=1))
+            if self.test_cfg["with_logits"]:
+                sample.pred_pts_seg.pts_seg_logits = own.t()
+        return list(data_samples)
+
+    def _vote(self, fragments: Sequence[Mapping[str, Tensor]], sample: PointDataSample) -> Tensor:
+        """Mean probabilities (R, num_classes) of the raw points of one sample."""
+        if not fragments:
+            raise ValueError("a sample has an empty list of fragments")
+        num_points = 1 + max(int(fragment["index"].max()) for fragment in fragments)
+        if "gt_pts_seg" in sample and "pts_semantic_mask" in sample.gt_pts_seg:
+            num_points = len(sample.gt_pts_seg.pts_semantic_mask)
+        device = next(self.parameters()).device
+        total = torch.zeros(num_points, self.decode_head.num_classes, device=device)
+        votes = torch.zeros(num_points, device=device)
+        for together in _groups(fragments, self.test_cfg["max_points"]):
+            coors = [
+                torch.cat((torch.full_like(part["coors"][:, :1], i), part["coors"]), dim=1)
+                for i, part in enumerate(together)
+            ]
+            voxels = torch.cat([part["points"] for part in together]).to(device)
+            x = self.backbone(voxels, torch.cat(coors).to(device))
+            index = torch.cat([part["index"] for part in together]).to(device)
+            total.index_add_(0, index, self.decode_head(x).float().softmax(dim=1))
+            votes.index_add_(0, index, torch.ones_like(index, dtype=votes.dtype))
+        if bool((votes == 0).any()):
+            raise ValueError(
+                f"{int((votes == 0).sum())} of {num_points} raw points are in no fragment; every "
+                "point needs one"
+            )
+        return total / votes[:, None]
+
+
+def _groups(fragments: Sequence[Mapping], max_points: int) -> Iterator[list[Mapping]]:
+    """Fragments in their order, as many together as have `max_points` voxels."""
+    together: list[Mapping] = []
+    count = 0
+    for fragment in fragments:
+        if together and count + len(fragment["points"]) > max_points:
+            yield together
+            together, count = [], 0
+        together.append(fragment)
+        count += len(fragment["points"])
+    yield together
+
+
+def raw_point_rows(inverse: Tensor, length: Tensor, offset: Tensor) -> Tensor:
+    """Row of the voxel of every raw point, among the voxels of all samples.
+
+    Args:
+        inverse: (R) voxel of every raw point, counted from 0 in its sample.
+        length: (B) raw points of every sample.
+        offset: (B) ends of the samples among the voxels.
+
+    Returns:
+        (R) int64: ``logits[rows]`` are the logits of the raw points.
+
+    Raises:
+        ValueError: The lengths do not fit.
+    """
+    ends = length.long().cumsum(0)
+    check_offset(ends, len(inverse), "length", allow_empty=True)
+    if len(length) != len(offset):
+        raise ValueError(f"length has {len(length)} samples and offset {len(offset)}")
+    starts = torch.cat((offset.new_zeros(1), offset[:-1])).long()
+    sample = offset_to_batch(ends)
+    rows = inverse.long() + starts[sample]
+    if len(rows) and bool(((inverse < 0) | (rows >= offset[sample])).any()):
+        raise ValueError("inverse has voxels that its sample does not have")
+    return rows
