@@ -37,7 +37,7 @@ def trust_mmengine() -> None:
         HistoryBuffer,
         (_OneCycleParamScheduler, _SCHEDULER),
         (_get_method, "builtins.getattr"),
-        *_numpy_globals(),
+        *numpy_globals(),
     ]
     # Named entries outlive `torch.serialization.safe_globals`, which at its end removes the plain
     # ones that it was given, also if they were there before; onedl-mmengine loads within it.
@@ -68,7 +68,7 @@ def _get_method(owner: Any, name: str) -> Any:
     return getattr(owner, name)
 
 
-def _numpy_globals() -> list[Any]:
+def numpy_globals() -> list[Any]:
     """What pickled arrays and scalars of numbers, truth values and text are made of."""
     import numpy as np
 
