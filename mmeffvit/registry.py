@@ -49,7 +49,10 @@ MODELS = LazyRegistry(
     modules={"ConvClsHead": "mmeffvit.classification.heads"},
 )
 DATASETS = Registry(
-    "dataset", parent=MMENGINE_DATASETS, scope=_SCOPE, locations=["mmeffvit.datasets.registered"]
+    "dataset",
+    parent=MMENGINE_DATASETS,
+    scope=_SCOPE,
+    locations=["mmeffvit.datasets.points", "mmeffvit.datasets.registered"],
 )
 TRANSFORMS = LazyRegistry(
     "transform",
