@@ -12,6 +12,8 @@ from mmeffvit.datasets.points.geometry import (
     RandomFlip3D,
     RandomJitterPoints,
 )
+from mmeffvit.datasets.points.kitti import KittiSweepDataset
+from mmeffvit.datasets.points.object_sample import ObjectSample, build_object_database
 from mmeffvit.datasets.points.pack import PackPointInputs
 from mmeffvit.datasets.points.sampling import (
     GridSample,
@@ -19,20 +21,41 @@ from mmeffvit.datasets.points.sampling import (
     RandomDropPoints,
     SphereCrop,
 )
+from mmeffvit.datasets.points.sweep_filters import (
+    ObjectPointsFilter,
+    ObjectRangeFilter,
+    PointsRangeFilter,
+)
+from mmeffvit.datasets.points.sweep_loading import (
+    CameraViewFilter,
+    LoadPointsFromFile,
+    LoadPointsFromMultiSweeps,
+)
+from mmeffvit.datasets.points.waymo import WaymoSweepDataset
 
 __all__ = [
     "POINT_KEYS",
+    "CameraViewFilter",
     "CenterShift",
     "ElasticDistortion",
     "GlobalRotScaleTrans",
     "GridSample",
+    "KittiSweepDataset",
+    "LoadPointsFromFile",
+    "LoadPointsFromMultiSweeps",
+    "ObjectPointsFilter",
+    "ObjectRangeFilter",
+    "ObjectSample",
     "PackPointInputs",
     "PointShuffle",
     "PointTransform",
+    "PointsRangeFilter",
     "PositiveShift",
     "RandomDropPoints",
     "RandomFlip3D",
     "RandomJitterPoints",
     "SphereCrop",
+    "WaymoSweepDataset",
+    "build_object_database",
     "select_points",
 ]
