@@ -4,6 +4,14 @@ Importing this module registers them; mmengine, numpy and torch are enough.
 """
 
 from mmeffvit.datasets.points.base import POINT_KEYS, PointTransform, select_points
+from mmeffvit.datasets.points.color import (
+    ChromaticAutoContrast,
+    ChromaticJitter,
+    ChromaticTranslation,
+    NormalizePointsColor,
+    RandomDropPointsColor,
+)
+from mmeffvit.datasets.points.fragments import Fragments, TestTimeFragments
 from mmeffvit.datasets.points.geometry import (
     CenterShift,
     ElasticDistortion,
@@ -15,6 +23,8 @@ from mmeffvit.datasets.points.geometry import (
 from mmeffvit.datasets.points.kitti import KittiSweepDataset
 from mmeffvit.datasets.points.object_sample import ObjectSample, build_object_database
 from mmeffvit.datasets.points.pack import PackPointInputs
+from mmeffvit.datasets.points.room_dataset import S3DISRoomDataset, ScanNetRoomDataset
+from mmeffvit.datasets.points.room_file import LoadRoomFromFile, RoomFileError
 from mmeffvit.datasets.points.sampling import (
     GridSample,
     PointShuffle,
@@ -37,12 +47,18 @@ __all__ = [
     "POINT_KEYS",
     "CameraViewFilter",
     "CenterShift",
+    "ChromaticAutoContrast",
+    "ChromaticJitter",
+    "ChromaticTranslation",
     "ElasticDistortion",
+    "Fragments",
     "GlobalRotScaleTrans",
     "GridSample",
     "KittiSweepDataset",
     "LoadPointsFromFile",
     "LoadPointsFromMultiSweeps",
+    "LoadRoomFromFile",
+    "NormalizePointsColor",
     "ObjectPointsFilter",
     "ObjectRangeFilter",
     "ObjectSample",
@@ -52,9 +68,14 @@ __all__ = [
     "PointsRangeFilter",
     "PositiveShift",
     "RandomDropPoints",
+    "RandomDropPointsColor",
     "RandomFlip3D",
     "RandomJitterPoints",
+    "RoomFileError",
+    "S3DISRoomDataset",
+    "ScanNetRoomDataset",
     "SphereCrop",
+    "TestTimeFragments",
     "WaymoSweepDataset",
     "build_object_database",
     "select_points",
