@@ -1,8 +1,6 @@
 """The images of the digits data, whatever layout they are written in."""
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import cv2
 import numpy as np
 
 from mmeffvit.datasets import digits_scene
+from mmeffvit.datasets.parallel import make_all
 
 DIGITS_METAINFO = {
     "classes": tuple("0123456789"),
@@ -109,12 +108,6 @@ def draw_split(
         What the calls returned, in the order of the images.
     """
     scans = load_scans(split)
-    results = []
-    step = max(1, number // 5)
-    # an image depends on its own number alone, hence not on who draws it or when
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for result in pool.map(lambda index: draw(scans, index), range(number)):
-            results.append(result)
-            if len(results) % step == 0 or len(results) == number:
-                log(f"digits data: {split} {len(results)}/{number} images")
-    return results
+    # an image depends on its own number alone
+    progress = f"digits data: {split} {{done}}/{{number}} images"
+    return make_all(lambda index: draw(scans, index), number, workers, log, progress)
