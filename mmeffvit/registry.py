@@ -48,11 +48,16 @@ MODELS = LazyRegistry(
     locations=["mmeffvit.layers", "mmeffvit.models"],
     modules={"ConvClsHead": "mmeffvit.classification.heads"},
 )
-DATASETS = Registry(
+DATASETS = LazyRegistry(
     "dataset",
     parent=MMENGINE_DATASETS,
     scope=_SCOPE,
-    locations=["mmeffvit.datasets.points", "mmeffvit.datasets.registered"],
+    locations=["mmeffvit.datasets.points"],
+    modules={
+        "DigitsDataset": "mmeffvit.datasets.coco",
+        "DigitsSegDataset": "mmeffvit.datasets.ade",
+        "DigitsClsDataset": "mmeffvit.datasets.imagenet",
+    },
 )
 TRANSFORMS = LazyRegistry(
     "transform",
