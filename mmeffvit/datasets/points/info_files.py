@@ -5,31 +5,44 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-#: what a list is made of: containers, numbers and numpy's arrays
+from mmeffvit.compat.checkpoint import numpy_globals
+
+#: what is not of numpy's
 _ALLOWED = {
     "builtins": {"dict", "list", "tuple", "set", "frozenset", "int", "float", "complex", "bool"}
     | {"str", "bytes", "bytearray", "slice"},
     "collections": {"OrderedDict"},
     "_codecs": {"encode"},  # bytes in old protocols
-    "numpy": {"ndarray", "dtype"},
+    "numpy.core.numeric": {"_frombuffer"},  # arrays in new ones
+    "numpy._core.numeric": {"_frombuffer"},
 }
-for _package in ("numpy.core", "numpy._core"):
-    _ALLOWED[f"{_package}.multiarray"] = {"_reconstruct", "scalar"}
-    _ALLOWED[f"{_package}.numeric"] = {"_frombuffer"}
 
 
 class _DataUnpickler(pickle.Unpickler):
-    """Builds containers, numbers and arrays, and refuses everything else."""
+    """Builds containers, numbers and arrays of numbers, and refuses everything else."""
+
+    def __init__(self, file: IO[bytes]):
+        super().__init__(file)
+        self._numpy = {}
+        for entry in numpy_globals():
+            kind, name = entry if isinstance(entry, tuple) else (entry, _full_name(entry))
+            self._numpy[name] = kind
 
     def find_class(self, module: str, name: str) -> Any:
+        if f"{module}.{name}" in self._numpy:
+            return self._numpy[f"{module}.{name}"]
         module = module.replace("__builtin__", "builtins")
         if name not in _ALLOWED.get(module, ()):
             raise pickle.UnpicklingError(
                 f"it names {module}.{name}; only containers, numbers and numpy arrays are let in"
             )
         return super().find_class(module, name)
+
+
+def _full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def read_infos(path: str | Path) -> dict[str, Any]:
