@@ -18,7 +18,12 @@ from mmeffvit.ops.rala import (
     rank_augmented_linear_attention,
     rotary_softmax_attention,
 )
-from mmeffvit.ops.rotary import apply_rotary, rotary_table_1d, rotary_table_2d
+from mmeffvit.ops.rotary import (
+    apply_rotary,
+    rotary_table_1d,
+    rotary_table_2d,
+    rotary_table_of_positions,
+)
 from mmeffvit.ops.sec_attention import cluster_sizes, sec_attention, sec_cluster_ids
 from mmeffvit.ops.sparse_scan import ScanStep, sparse_scan_attention, sparse_scan_steps
 
@@ -43,6 +48,7 @@ __all__ = [
     "rotary_softmax_attention",
     "rotary_table_1d",
     "rotary_table_2d",
+    "rotary_table_of_positions",
     "sec_attention",
     "sec_cluster_ids",
     "select",

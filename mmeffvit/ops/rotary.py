@@ -1,8 +1,7 @@
 """Rotary position tables and their application to adjacent channel pairs.
 
 A table holds unit complex numbers ``cos + i sin``, stored as real pairs in float32 whatever the
-compute
-type: angles grow with the map, and half precision cannot tell large ones apart.
+compute type: angles grow with the map, and half precision cannot tell large ones apart.
 """
 
 from __future__ import annotations
@@ -21,20 +20,54 @@ def _frequencies(count: int, base: float, device: torch.device | str) -> Tensor:
     return base**-exponent
 
 
+def _table(angles: Tensor) -> Tensor:
+    return torch.stack((angles.cos(), angles.sin()), dim=-1).float()
+
+
+def rotary_table_of_positions(positions: Tensor, head_dim: int, base: float = 100.0) -> Tensor:
+    """Rotary table of tokens anywhere in D dimensions: the channel pairs are divided over the axes.
+
+    Axis a has n_a pairs, d/2 in all, the first axes one more where they do not divide. The token at
+    p is rotated by the angles ``p_a * w_t`` in the pairs of axis a, with
+    ``w_t = base^(-t / (n_a - 1))``.
+    With D = 2 and integers it is the table of a map. Products of rotated queries and keys depend on
+    differences of positions alone.
+
+    Args:
+        positions: (L, D) coordinates, of any type; angles are made in float64.
+        head_dim: Channels d of one head, even and at least 2 D.
+        base: Ratio of the largest to the smallest frequency. 100 lets the slowest pair turn once in
+            some 600 units: scenes are hundreds of cells wide, and an axis has few pairs.
+
+    Returns:
+        (L, d/2, 2) float32: cosine and sine of every channel pair.
+
+    Raises:
+        ValueError: `positions` are not (L, D), or there are fewer pairs than axes.
+    """
+    if positions.dim() != 2:
+        raise ValueError(f"positions must be (L, D), got the shape {tuple(positions.shape)}")
+    axes = positions.shape[1]
+    if head_dim % 2 or head_dim < 2 * axes:
+        raise ValueError(
+            f"a {axes}-D rotary table needs a head dimension that is even and at least {2 * axes}, "
+            f"got {head_dim}; change embed_dims or num_heads"
+        )
+    pairs, more = divmod(head_dim // 2, axes)
+    columns = positions.double().unbind(1)
+    angles = [
+        column[:, None] * _frequencies(pairs + (axis < more), base, positions.device)
+        for axis, column in enumerate(columns)
+    ]
+    return _table(torch.cat(angles, dim=1))
+
+
 def _build_table_2d(
     height: int, width: int, head_dim: int, device: torch.device, base: float
 ) -> Tensor:
-    frequencies = _frequencies(head_dim // 4, base, device)
-    rows = torch.arange(height, device=device, dtype=torch.float64)[:, None] * frequencies
-    columns = torch.arange(width, device=device, dtype=torch.float64)[:, None] * frequencies
-    angles = torch.cat(
-        (
-            rows[:, None].expand(-1, width, -1),
-            columns[None].expand(height, -1, -1),
-        ),
-        dim=-1,
-    ).reshape(height * width, head_dim // 2)
-    return torch.stack((angles.cos(), angles.sin()), dim=-1).float()
+    rows = torch.arange(height, device=device, dtype=torch.float64)
+    columns = torch.arange(width, device=device, dtype=torch.float64)
+    return rotary_table_of_positions(torch.cartesian_prod(rows, columns), head_dim, base)
 
 
 @functools.lru_cache(maxsize=32)
@@ -85,8 +118,7 @@ def rotary_table_2d(
 
 def _build_table_1d(num_tokens: int, head_dim: int, device: torch.device, base: float) -> Tensor:
     positions = torch.arange(num_tokens, device=device, dtype=torch.float64)
-    angles = positions[:, None] * _frequencies(head_dim // 2, base, device)
-    return torch.stack((angles.cos(), angles.sin()), dim=-1).float()
+    return rotary_table_of_positions(positions[:, None], head_dim, base)
 
 
 @functools.lru_cache(maxsize=32)
@@ -135,7 +167,8 @@ def apply_rotary(x: Tensor, table: Tensor) -> Tensor:
 
     Args:
         x: (B, L, ..., d) tokens.
-        table: (L, d/2, 2) from :func:`rotary_table_1d` or :func:`rotary_table_2d`.
+        table: (L, d/2, 2) from :func:`rotary_table_1d`, :func:`rotary_table_2d` or
+            :func:`rotary_table_of_positions`.
 
     Returns:
         Same shape and type as ``x``.

@@ -12,8 +12,8 @@ from mmeffvit.layers.depthwise import DepthwiseConv2d
 from mmeffvit.ops.precision import autocast_disabled
 
 
-class TokenMixer(nn.Module):
-    """Mixes the tokens of a map: (B, C, H, W) -> (B, C, H, W).
+class Mixer(nn.Module):
+    """What mixers of maps and of points have in common: channels in heads.
 
     Args:
         embed_dims: Channels C.
@@ -31,8 +31,23 @@ class TokenMixer(nn.Module):
         self.num_heads = num_heads
         self.head_dim = embed_dims // num_heads
 
+
+class TokenMixer(Mixer):
+    """Mixes the tokens of a map: (B, C, H, W) -> (B, C, H, W)."""
+
     def forward(self, x: Tensor, context: MapContext) -> Tensor:
         raise NotImplementedError
+
+
+def project_output(proj: nn.Module, out: Tensor, gate: Tensor | None = None) -> Tensor:
+    """``proj(out)`` or ``proj(out * gate)``, the latter in float32 under float16 autocast."""
+    if gate is None:
+        return proj(out)
+    # two activations of 300 have a product beyond float16, and often a projection within it
+    if gate.dtype == torch.float16 and proj.weight.dtype == torch.float32:
+        with autocast_disabled(gate.device.type):
+            return proj(out.float() * gate.float()).to(gate.dtype)
+    return proj((out * gate).to(gate.dtype))
 
 
 class LePEAttention(TokenMixer):
@@ -80,12 +95,27 @@ class LePEAttention(TokenMixer):
         out, image, *gate = (
             t.reshape(batch, height, width, channels).permute(0, 3, 1, 2) for t in (out, v, *gate)
         )
-        out = out + self.lepe(image)
-        return self._project_gated(out, *gate) if gate else self.proj(out)
+        return project_output(self.proj, out + self.lepe(image), *gate)
 
-    def _project_gated(self, out: Tensor, gate: Tensor) -> Tensor:
-        # two activations of 300 have a product beyond float16, and often a projection within it
-        if gate.dtype == torch.float16 and self.proj.weight.dtype == torch.float32:
-            with autocast_disabled(gate.device.type):
-                return self.proj(out.float() * gate.float()).to(gate.dtype)
-        return self.proj((out * gate).to(gate.dtype))
+
+class RotaryLePEAttention(LePEAttention):
+    """The same with 2-D rotary positions; a sub-class has ``attention(q, k, v, table)``.
+
+    Raises:
+        ValueError: The head dimension is not a multiple of 4.
+    """
+
+    def __init__(self, embed_dims: int, num_heads: int):
+        super().__init__(embed_dims, num_heads)
+        if self.head_dim % 4:
+            raise ValueError(
+                f"{type(self).__name__} encodes positions in groups of 4 channels: embed_dims / "
+                f"num_heads must be a multiple of 4, got {embed_dims} / {num_heads}"
+            )
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
+        """Attention over tokens (B, L, h, d) with their (L, d/2, 2) rotary table."""
+        raise NotImplementedError
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, context: MapContext) -> Tensor:
+        return self.attention(q, k, v, context.rotary_2d(self.head_dim))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from mmeffvit.layers.context import MapContext
-from mmeffvit.layers.mixers.base import LePEAttention
+from mmeffvit.layers.mixers.base import RotaryLePEAttention
 from mmeffvit.ops import apply_rotary, sparse_scan_attention
 from mmeffvit.registry import MODELS
 
 
 @MODELS.register_module()
-class S3AMixer(LePEAttention):
+class S3AMixer(RotaryLePEAttention):
     """Sparse scan self-attention (arXiv 2405.13335): local windows, then anchors, or the reverse.
 
     Args:
@@ -39,11 +39,6 @@ class S3AMixer(LePEAttention):
         implementation: str | None = None,
     ):
         super().__init__(embed_dims, num_heads)
-        if self.head_dim % 4:
-            raise ValueError(
-                "S3AMixer encodes positions in groups of 4 channels: embed_dims / num_heads must "
-                f"be a multiple of 4, got {embed_dims} / {num_heads}"
-            )
         if window_size < 1:
             raise ValueError(f"window_size must be at least 1, got {window_size}")
         if max_kernel is not None and (max_kernel < 1 or max_kernel % 2 == 0):

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mmeffvit.layers.context import MapContext
-from mmeffvit.layers.mixers.base import LePEAttention
+from mmeffvit.layers.mixers.base import Mixer, RotaryLePEAttention
 from mmeffvit.ops import apply_rotary, sec_attention
 from mmeffvit.registry import MODELS
 
 
-@MODELS.register_module()
-class SECMixer(LePEAttention):
-    """Semantic equitable clustering (arXiv 2405.13337, section 3): attention inside equal clusters.
+class SECAttention(Mixer):
+    """Semantic equitable clustering of tokens, whatever they are tokens of.
 
     Args:
-        embed_dims: Channels C; the head dimension must be a multiple of 4.
+        embed_dims: Channels C.
         num_heads: Heads h.
-        num_clusters: Clusters K, whatever the size of the map; 1 or less is plain attention.
-        tokens_per_cluster: If given, the number of clusters follows the map,
-            ``max(1, round(H * W / tokens_per_cluster))``, and `num_clusters` only says whether
-            there are clusters at all: cost grows linearly with area. Not from the paper.
+        num_clusters: Clusters K, whatever the number of tokens; 1 or less is plain attention.
+        tokens_per_cluster: If given, the number of clusters follows that of the tokens,
+            ``max(1, round(L / tokens_per_cluster))``, and `num_clusters` only says whether there
+            are clusters at all: cost grows linearly. Not from the paper.
         implementation: Of `mmeffvit.ops.sec_attention`; None lets it choose.
+        **kwargs: Those of the class beside this one.
 
     Raises:
-        ValueError: The head dimension is not a multiple of 4, or `tokens_per_cluster` is not
-            positive.
+        ValueError: `tokens_per_cluster` is not positive.
     """
 
     def __init__(
@@ -35,13 +33,9 @@ class SECMixer(LePEAttention):
         num_clusters: int = 1,
         tokens_per_cluster: int | None = None,
         implementation: str | None = None,
+        **kwargs,
     ):
-        super().__init__(embed_dims, num_heads)
-        if self.head_dim % 4:
-            raise ValueError(
-                "SECMixer encodes positions in groups of 4 channels: embed_dims / num_heads must "
-                f"be a multiple of 4, got {embed_dims} / {num_heads}"
-            )
+        super().__init__(embed_dims, num_heads, **kwargs)
         if tokens_per_cluster is not None and tokens_per_cluster < 1:
             raise ValueError(f"tokens_per_cluster must be at least 1, got {tokens_per_cluster}")
         self.num_clusters = num_clusters
@@ -49,17 +43,17 @@ class SECMixer(LePEAttention):
         self.implementation = implementation
 
     def clusters_for(self, num_tokens: int) -> int:
-        """Number of clusters on a map of so many tokens."""
+        """Number of clusters of so many tokens."""
         if self.num_clusters <= 1:
             return 1
         if self.tokens_per_cluster is None:
             return min(self.num_clusters, num_tokens)
         return max(1, round(num_tokens / self.tokens_per_cluster))
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, context: MapContext) -> Tensor:
-        table = context.rotary_2d(self.head_dim)
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
+        """Attention over tokens (B, L, h, d) with their (L, d/2, 2) rotary table."""
         q, k = apply_rotary(q, table), apply_rotary(k, table)
-        clusters = self.clusters_for(context.num_tokens)
+        clusters = self.clusters_for(q.shape[1])
         return sec_attention(q, k, v, clusters, implementation=self.implementation)
 
     def extra_repr(self) -> str:
@@ -67,3 +61,11 @@ class SECMixer(LePEAttention):
             f"num_heads={self.num_heads}, num_clusters={self.num_clusters}, "
             f"tokens_per_cluster={self.tokens_per_cluster}"
         )
+
+
+@MODELS.register_module()
+class SECMixer(SECAttention, RotaryLePEAttention):
+    """Semantic equitable clustering (arXiv 2405.13337, section 3): attention inside equal clusters.
+
+    Arguments are those of `SECAttention`; the head dimension must be a multiple of 4.
+    """

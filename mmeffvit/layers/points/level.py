@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmeffvit.ops.points import RelativeWindows, knn, offset_to_batch, sparse_neighbours
+from mmeffvit.ops import rotary_table_of_positions
+from mmeffvit.ops.points import (
+    RelativeWindows,
+    knn,
+    offset_to_batch,
+    segment_reduce,
+    sparse_neighbours,
+)
 
 #: planes of ConDaFormer's windows, in the order of the heads: axes that are one cell thin
 THIN_AXES = (2, 1, 0)  # xy, xz, yz
@@ -53,6 +60,47 @@ class PointLevel:
     def neighbours(self) -> Tensor:
         """(N, 27) table of `mmeffvit.ops.points.sparse_neighbours`."""
         return self.structure("neighbours", lambda: sparse_neighbours(self.cells))
+
+    @property
+    def samples(self) -> list[slice]:
+        """Rows of every sample."""
+
+        def make() -> list[slice]:
+            ends = self.offset.tolist()
+            return [slice(start, end) for start, end in zip([0, *ends], ends)]
+
+        return self.structure("samples", make)
+
+    def rotary_3d(self, head_dim: int, base: float = 100.0) -> Tensor:
+        """(N, d/2, 2) table of `mmeffvit.ops.rotary_table_of_positions`, in cells of this level."""
+
+        def make() -> Tensor:
+            return rotary_table_of_positions(self.xyz.double() / self.stride, head_dim, base)
+
+        return self.structure(("rotary_3d", head_dim, base), make)
+
+    def no_rotation(self, head_dim: int) -> Tensor:
+        """(N, d/2, 2) table that leaves everything where it is."""
+
+        def make() -> Tensor:
+            return self.xyz.new_tensor([1.0, 0.0]).repeat(len(self), head_dim // 2, 1)
+
+        return self.structure(("no_rotation", head_dim), make)
+
+    @property
+    def places(self) -> Tensor:
+        """(N, 3) positions in the cube around the sample, -1 to 1, its middle at 0."""
+
+        def make() -> Tensor:
+            low, high = (
+                segment_reduce(self.xyz, self.batch, len(self.offset), end)
+                for end in ("min", "max")
+            )
+            # one point, or all in one cell: no side is shorter than a cell
+            half = (high - low).amax(1, keepdim=True).clamp_min(self.stride) / 2
+            return (self.xyz - ((low + high) / 2)[self.batch]) / half[self.batch]
+
+        return self.structure("places", make)
 
     def nearest(self, coarse: PointLevel, k: int = 3) -> tuple[Tensor, Tensor]:
         """Rows and distances (N, k) of the nearest points of a coarser level."""

@@ -6,13 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmeffvit.layers.mixers.base import Mixer
 from mmeffvit.layers.points.level import PointLevel, relative_bins
 from mmeffvit.layers.points.sparse_conv import DepthwiseSubMConv3d
 from mmeffvit.ops.points import window_attention
 from mmeffvit.registry import MODELS
 
 
-class PointMixer(nn.Module):
+class PointMixer(Mixer):
     """Mixes the tokens of every sample: (N, C) -> (N, C).
 
     Args:
@@ -22,15 +23,7 @@ class PointMixer(nn.Module):
     """
 
     def __init__(self, embed_dims: int, num_heads: int, shifted: bool = False):
-        super().__init__()
-        if embed_dims % num_heads:
-            raise ValueError(
-                f"{type(self).__name__} needs embed_dims to be a multiple of num_heads, got "
-                f"{embed_dims} and {num_heads}"
-            )
-        self.embed_dims = embed_dims
-        self.num_heads = num_heads
-        self.head_dim = embed_dims // num_heads
+        super().__init__(embed_dims, num_heads)
         self.shifted = shifted
 
     def forward(self, x: Tensor, level: PointLevel) -> Tensor:
