@@ -82,12 +82,14 @@ class PointDataPreprocessor(BaseDataPreprocessor):
         """A batch of the data loader to ``dict(inputs, data_samples)`` on the device.
 
         Raises:
-            ValueError: Coordinates are not finite, too far from the origin, or a sample that is to
-                be segmented is empty.
+            ValueError: There are no samples, coordinates are not finite or too far from the
+                origin, or a sample that is to be segmented is empty.
         """
         inputs = dict(data["inputs"])
         fragments = inputs.pop("fragments", None)
         inputs = self.cast_data(inputs)
+        if not inputs["points"]:
+            raise ValueError("the batch has no samples: inputs['points'] is an empty list")
         # a caller that wants scores alone has no samples
         samples = self.cast_data(data.get("data_samples"))
         samples = samples or [PointDataSample() for _ in inputs["points"]]

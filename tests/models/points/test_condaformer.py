@@ -11,38 +11,15 @@ from mmeffvit.checkpoint import CheckpointError, convert_official, load_weights
 from mmeffvit.layers.points import LocalStructure, PointMixer, TriPlaneMixer
 from mmeffvit.layers.points import level as level_module
 from mmeffvit.models.points import ConDaFormer, PointSegmentor, raw_point_rows
-from mmeffvit.ops.points import RelativeWindows, unique_rows
+from mmeffvit.ops.points import RelativeWindows
 from mmeffvit.registry import MODELS
 from mmeffvit.testing import TOLERANCES, check_golden, relative_rms_error
 from mmeffvit.testing.families import condaformer as family
 
+from .tiny import CONDAFORMER as TINY
+from .tiny import scene
+
 GOLDEN = Path(__file__).parents[2] / "data" / "golden" / "condaformer.npz"
-TINY = {
-    "stem_dims": 16,
-    "embed_dims": (48, 96),
-    "depths": (2, 1),
-    "decoder_dims": (48, 48),
-    "decoder_depths": (2, 0),
-    "window_size": 3,
-    "quant_size": 0.25,
-    "in_channels": 6,
-    "voxel_size": 0.1,
-}
-
-
-def scene(counts=(90, 41), voxel_size=0.1, seed=0):
-    """One point in each of some voxels per sample: (N, 6) voxels and (N, 4) coors."""
-    generator = torch.Generator().manual_seed(seed)
-    voxels, coors = [], []
-    for sample, count in enumerate(counts):
-        cells = torch.randint(0, 9, (8 * count, 3), generator=generator)
-        cells = unique_rows(cells).rows
-        cells = cells[torch.randperm(len(cells), generator=generator)[:count]]
-        places = torch.rand(len(cells), 3, generator=generator)
-        colours = torch.rand(len(cells), 3, generator=generator)
-        voxels.append(torch.cat(((cells + places) * voxel_size, colours), dim=1))
-        coors.append(torch.cat((torch.full((len(cells), 1), sample), cells), dim=1))
-    return torch.cat(voxels), torch.cat(coors)
 
 
 def segmentor(backbone, num_classes):
