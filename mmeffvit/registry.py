@@ -7,6 +7,7 @@ but mmengine. The modules in ``locations`` are imported when a name is looked up
 
 from importlib import import_module
 
+from mmengine import registry as mmengine_registry
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
@@ -85,3 +86,9 @@ WEIGHT_INITIALIZERS = Registry(
     scope=_SCOPE,
     locations=["mmeffvit.checkpoint"],
 )
+
+# mmengine warns, and takes its own, where a config with default_scope='mmeffvit' comes to one of
+# its other registries and finds no child of that name
+for _registry in tuple(vars(mmengine_registry).values()):
+    if isinstance(_registry, Registry) and _SCOPE not in _registry.children:
+        Registry(_registry.name, parent=_registry, scope=_SCOPE, locations=[__name__])
