@@ -21,6 +21,15 @@ _LAYOUTS = {
     "mmpretrain": ("imagenet", "ImageNet", ""),
 }
 
+# first letters of a key in data_prefix -> what the folder holds
+_FOLDERS = {
+    "seg": "folder of label maps",
+    "pts": "folder of points",
+    "sweeps": "folder of points",
+    "label": "folder of labels",
+    "calib": "folder of calibrations",
+}
+
 
 def iter_datasets(dataset: Any) -> Iterator[Mapping]:
     """The innermost dataset configs, whatever wrappers (RepeatDataset, ConcatDataset) hold them."""
@@ -113,10 +122,9 @@ def find_missing_data(cfg: Config, splits: Sequence[str]) -> list[tuple[str, str
 
 
 def _makes_itself(dataset: Mapping) -> bool:
-    return (
-        str(dataset.get("type")).startswith("mmeffvit.Digits")
-        and dataset.get("make", True) is not False
-    )
+    kind = str(dataset.get("type"))
+    make = dataset.get("make", kind.startswith("mmeffvit.Digits"))
+    return kind.startswith("mmeffvit.") and make is not None and make is not False
 
 
 def _needs(dataset: Mapping) -> Iterator[tuple[str, str]]:
@@ -124,15 +132,20 @@ def _needs(dataset: Mapping) -> Iterator[tuple[str, str]]:
     root = dataset.get("data_root") or ""
     if not _is_local(dataset) or not isinstance(root, str):
         return
+    if root and str(dataset.get("type")).endswith("RoomDataset"):
+        yield "folder of rooms", root
     if dataset.get("ann_file") and isinstance(dataset["ann_file"], str):
         yield "annotation file", os.path.join(root, dataset["ann_file"])
+    for transform in dataset.get("pipeline") or []:
+        if str(transform.get("type")).endswith("ObjectSample") and transform.get("info_path"):
+            yield "object database", transform["info_path"]
     prefix = dataset.get("data_prefix") or {}
     if str(dataset.get("type")).rpartition(".")[2] == "ImageNet":
         prefix = prefix or dataset.get("split") or {}
     for key, folder in prefix.items() if isinstance(prefix, Mapping) else [("img", prefix)]:
         if isinstance(folder, str) and os.path.join(root, folder):
-            kind = "folder of label maps" if key.startswith("seg") else "image folder"
-            yield kind, os.path.join(root, folder)
+            kinds = (kind for start, kind in _FOLDERS.items() if key.startswith(start))
+            yield next(kinds, "image folder"), os.path.join(root, folder)
 
 
 def _is_local(item: Mapping) -> bool:
@@ -147,10 +160,23 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
     kind, path = missing[0]
     more = len(missing) - 1
     others = f", as {'is' if more == 1 else 'are'} {more} more of this config" if more else ""
-    layout, name, inner = _LAYOUTS.get(cfg.get("default_scope"), _LAYOUTS["mmdet"])
     raise LaunchError(
-        f"The {kind} {path} is missing (looked for at {Path(path).resolve()}){others}: say "
-        "--data-root DIR if the data lies elsewhere, or train without it by `make demo`, or on "
-        f"digits in {name}'s layout by `python tools/export_digits.py --layout {layout} --out "
-        f"data/digits_{layout}` and then --data-root data/digits_{layout}{inner}."
+        f"The {kind} {path} is missing (looked for at {Path(path).resolve()}){others}: "
+        f"{_advice(kind, cfg.get('default_scope'))}."
+    )
+
+
+def _advice(kind: str, scope: str | None) -> str:
+    if kind == "object database":
+        return (
+            "write it by `python tools/build_object_database.py CONFIG`, or leave ObjectSample out"
+        )
+    elsewhere = "say --data-root DIR if the data lies elsewhere, or train without it by"
+    if scope == "mmeffvit":
+        return f"{elsewhere} `make demo-points`"
+    layout, name, inner = _LAYOUTS.get(scope, _LAYOUTS["mmdet"])
+    return (
+        f"{elsewhere} `make demo`, or on digits in {name}'s layout by `python "
+        f"tools/export_digits.py --layout {layout} --out data/digits_{layout}` and then "
+        f"--data-root data/digits_{layout}{inner}"
     )

@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import pytest
 from mmengine.config import Config
 
 from mmeffvit.engine.data import check_data, find_missing_data, set_data_root
 from mmeffvit.engine.errors import LaunchError
 from mmeffvit.engine.launch import apply_options
+
+ROOT = Path(__file__).parents[2]
 
 
 def coco(split, root="data/coco/"):
@@ -119,6 +123,8 @@ def test_folders_of_ade20k(tmp_path):
         {"type": "mmeffvit.DigitsDataset", "data_root": "nowhere", "ann_file": "a.json"},
         {"type": "CocoDataset", "data_root": "s3://bucket/coco", "ann_file": "a.json"},
         {"type": "CocoDataset", "ann_file": "a.json", "backend_args": {"backend": "petrel"}},
+        {"type": "mmeffvit.KittiSweepDataset", "data_root": "nowhere", "ann_file": "a", "make": {}},
+        {"type": "mmeffvit.S3DISRoomDataset", "data_root": "nowhere", "make": True},
         {"type": "Custom"},
     ],
 )
@@ -131,6 +137,29 @@ def test_digits_that_must_be_there():
     dataset = {"type": "mmeffvit.DigitsDataset", "ann_file": "nowhere.json", "make": False}
     cfg = Config({"train_dataloader": {"dataset": dataset}})
     assert find_missing_data(cfg, ["train"]) == [("annotation file", "nowhere.json")]
+
+
+def test_point_clouds_that_must_be_there(tmp_path):
+    cfg = Config.fromfile(ROOT / "configs/_base_/datasets/kitti_sweeps.py")
+    cfg.default_scope = "mmeffvit"
+    set_data_root(cfg, str(tmp_path))
+    cfg.val_dataloader.dataset.data_prefix = {"pts": "velodyne", "label": "label_2"}
+    assert find_missing_data(cfg, ["train", "val"]) == [
+        ("annotation file", f"{tmp_path}/ImageSets/train.txt"),
+        ("object database", f"{tmp_path}/kitti_objects_train.safetensors"),
+        ("annotation file", f"{tmp_path}/ImageSets/val.txt"),
+        ("folder of points", f"{tmp_path}/velodyne"),
+        ("folder of labels", f"{tmp_path}/label_2"),
+    ]
+    with pytest.raises(LaunchError, match=r"or train without it by `make demo-points`.$"):
+        check_data(cfg, ["train"])
+    (tmp_path / "ImageSets").mkdir()
+    (tmp_path / "ImageSets" / "train.txt").touch()
+    with pytest.raises(LaunchError, match=r"object database .* tools/build_object_database.py"):
+        check_data(cfg, ["train"])
+    rooms = {"type": "mmeffvit.S3DISRoomDataset", "data_root": "nowhere"}
+    cfg = Config({"train_dataloader": {"dataset": rooms}})
+    assert find_missing_data(cfg, ["train"]) == [("folder of rooms", "nowhere")]
 
 
 def test_string_prefix_of_mmpretrain():
