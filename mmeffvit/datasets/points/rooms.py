@@ -24,7 +24,7 @@ from mmeffvit.datasets.points.scene_rooms import (
 )
 
 # raised whenever the same arguments give other files
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 TRAIN_AREAS, VAL_AREA = (1, 2, 3, 4, 6), 5
 
 _SCANNERS = 4
@@ -41,7 +41,7 @@ def ensure_rooms(
     num_val: int = 40,
     seed: int = 0,
     spacing: float = 0.055,
-    rays: int = 3000,
+    rays: int = 2600,
     noise: float = 0.004,
     workers: int | None = None,
     log: Callable[[str], None] = lambda message: None,
@@ -102,7 +102,7 @@ def make_room(
     split: str,
     index: int,
     spacing: float = 0.055,
-    rays: int = 3000,
+    rays: int = 2600,
     noise: float = 0.004,
 ) -> dict[str, np.ndarray]:
     """One room, as its file has it; arguments as in :func:`ensure_rooms`.

@@ -13,24 +13,26 @@ from mmeffvit.datasets.points.scene import Place, Scene, Triple
 
 ROOM_CLASSES = S3DIS_METAINFO["classes"]
 
-# materials are shared between classes, so that a colour alone does not tell a class
+# materials are shared between classes, so that a colour alone does not tell a class; but what is
+# flush with a wall has another colour than walls have
 _PALE = ((236, 234, 228), (222, 214, 198), (205, 214, 222), (214, 222, 206), (226, 206, 196))
 _WOOD = ((176, 134, 92), (140, 98, 62), (202, 168, 126), (112, 78, 54))
 _GREY = ((150, 152, 156), (112, 114, 118), (186, 188, 190), (78, 80, 84))
 _BRIGHT = ((52, 92, 160), (164, 52, 48), (58, 122, 82), (206, 152, 46), (96, 62, 128))
+_GLASS = ((70, 112, 164), (92, 136, 184), (56, 90, 138))
 _MATERIALS = {
     "ceiling": _PALE[:3],
     "floor": _WOOD + _GREY[:3],
     "wall": _PALE,
-    "beam": _PALE + _WOOD[:2] + _GREY[:1],
-    "column": _PALE + _GREY,
-    "window": ((96, 128, 158), (128, 158, 178), (72, 92, 112), *_PALE[:2]),
-    "door": _WOOD + _PALE[:2] + _GREY[:1],
+    "beam": _WOOD + _GREY[:2],
+    "column": _GREY + ((168, 152, 132),),
+    "window": _GLASS,
+    "door": (*_WOOD, (132, 84, 60), (96, 70, 52)),
     "table": _WOOD + _PALE[:1] + _GREY,
     "chair": _BRIGHT + _GREY + _WOOD[:2],
     "sofa": _BRIGHT + _GREY + _WOOD[1:2],
     "bookcase": _WOOD + _PALE[:1] + _GREY[:2],
-    "board": ((248, 248, 246), (236, 240, 242), (42, 74, 60)),
+    "board": ((42, 84, 62), (36, 66, 56), (52, 58, 62)),
     "clutter": _BRIGHT + _PALE + _GREY,
 }
 #: what a room may lack, at most two of these at once
@@ -263,7 +265,7 @@ def _add_window(room: Room) -> None:
     index, middle = room.at_wall(width, 0, low, high, ends=0.25)
     window = Thing(room, room.wall(index)[0].at((middle, 0, 0)), "window")
     centre, tall = (low + high) / 2, high - low
-    frame = room.pick_colour("ceiling")
+    frame = room.pick_colour("window")
     window.box((0, -0.17, centre), (width, 0.02, tall))
     for x in (-width / 2 + 0.03, 0, width / 2 - 0.03):
         window.box((x, -0.13, centre), (0.06, 0.06, tall), frame)
