@@ -40,14 +40,16 @@ def read_room(path: str | os.PathLike) -> dict[str, Any]:
     """
     allowed = set(torch.serialization.get_safe_globals())
     # what is allowed already stays so when the context ends
-    extra = [entry for entry in numpy_globals() if entry not in allowed]
+    # (an empty array is pickled as a call of bytes())
+    extra = [entry for entry in (*numpy_globals(), bytes) if entry not in allowed]
     try:
         with torch.serialization.safe_globals(extra):
             room = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error)
         if "GLOBAL" in reason:
-            reason = "it holds more than data: GLOBAL" + reason.split("GLOBAL", 1)[1]
+            refused = reason.split("GLOBAL", 1)[1].split(". Please", 1)[0]
+            reason = f"it holds more than data: GLOBAL{refused}"
         reason = (reason.splitlines() or ["no reason given"])[0]
         raise RoomFileError(
             f"cannot read the room {path}: {type(error).__name__}: {reason}. A room is a dict of "

@@ -15,7 +15,7 @@ from mmeffvit.datasets.points.base import (
     select_points,
     source_of,
 )
-from mmeffvit.ops.points.cells import unique_rows
+from mmeffvit.ops.points.cells import CellKeys
 from mmeffvit.registry import TRANSFORMS
 
 #: so many cells from the origin, float32 coordinates are up to an eighth of a cell apart
@@ -118,15 +118,14 @@ def group_voxels(results: dict, voxel_size: float) -> VoxelGroups:
             f"from the origin{source_of(results)}; subtract their mean before (CenterShift)"
         )
     cells = cells.astype(np.int64)
-    groups = unique_rows(torch.from_numpy(cells - cells.min(0)))
-    inverse, counts = groups.inverse.numpy(), groups.counts.numpy()
-    return VoxelGroups(
-        cells=groups.rows.numpy(),
-        inverse=inverse,
-        counts=counts,
-        order=np.argsort(inverse, kind="stable"),
-        starts=np.cumsum(counts) - counts,
-    )
+    cells -= cells.min(0)
+    keys, order = CellKeys(torch.from_numpy(cells)).keys.sort(stable=True)
+    starts = np.flatnonzero(np.diff(keys.numpy(), prepend=-1))
+    counts = np.diff(starts, append=len(cells))
+    inverse = np.empty(len(cells), np.int64)
+    inverse[order.numpy()] = np.repeat(np.arange(len(starts)), counts)
+    order = order.numpy()
+    return VoxelGroups(cells[order[starts]], inverse, counts, order, starts)
 
 
 @TRANSFORMS.register_module()
