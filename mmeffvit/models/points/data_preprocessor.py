@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -35,8 +35,8 @@ class PointDataPreprocessor(BaseDataPreprocessor):
     - 'dynamic': ``voxels`` (N, C) all points, ``coors`` (N, 4) int64 (batch, z, y, x), whose last
       three are -1 for points outside of the range.
 
-    ``fragments``, the parts of a cloud that are voted over, stay where they are: a list with an
-    entry per sample, each a list of dicts; no voxels are made then. See `PointSegmentor`.
+    ``fragments``, the parts of a cloud that are voted over, stay where they are, one iterable of
+    dicts per sample, and no voxels are made; see `PointSegmentor`.
 
     Args:
         voxel: Make voxels.
@@ -184,10 +184,11 @@ def _select_voxels(sample: PointDataSample, kept: Tensor) -> None:
         sample.gt_pts_seg.voxel_semantic_mask = labels[kept]
 
 
-def _by_sample(fragments: Sequence) -> list[list[dict[str, Tensor]]]:
+def _by_sample(fragments: Sequence) -> list[Iterable[dict[str, Tensor]]]:
     """Fragments per sample, from what mmengine's pseudo_collate makes of them.
 
-    It turns lists of dicts, one list per sample, into one list of dicts of lists.
+    It turns lists of dicts, one list per sample, into one list of dicts of lists, and leaves other
+    iterables alone.
     """
     if not fragments or not isinstance(fragments[0], Mapping):
         return list(fragments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -113,10 +113,10 @@ class PointSegmentor(PointModel):
     Weights are named ``backbone.*`` and ``decode_head.conv_seg.*``, as those of mmdet3d's MinkUNet.
 
     Predictions are ``pred_pts_seg.pts_semantic_mask`` (R) of the raw points and, if asked for,
-    ``pts_seg_logits`` (num_classes, R). A sample with ``inputs['fragments']``, a list of
-    ``dict(points=(M, C), coors=(M, 3), index=(M))``, is predicted by voting: each fragment has one
-    point per voxel, `index` says which of the raw points, and probabilities are summed per raw
-    point over all fragments that have it.
+    ``pts_seg_logits`` (num_classes, R). With ``inputs['fragments']``, per sample an iterable of
+    ``dict(points=(M, C), coors=(M, 3), index=(M))``, they are votes: a fragment has one point per
+    voxel, `index` says which of the raw points ``inputs['points']`` it is, and probabilities are
+    summed per raw point over all fragments that have it.
 
     Args:
         backbone: Of `BasePointBackbone`, or its config: ``backbone(voxels, coors)`` gives (M, C).
@@ -172,7 +172,8 @@ class PointSegmentor(PointModel):
         self, inputs: Mapping[str, Any], data_samples: Sequence[PointDataSample]
     ) -> list[PointDataSample]:
         if "fragments" in inputs:
-            scores = [self._vote(*pair) for pair in zip(inputs["fragments"], data_samples)]
+            pairs = zip(inputs["fragments"], inputs["points"])
+            scores = [self._vote(fragments, len(points)) for fragments, points in pairs]
         else:
             scores = self.decode_head.predict(self.extract_feat(inputs), data_samples)
         for sample, own in zip(data_samples, scores):
@@ -181,13 +182,8 @@ class PointSegmentor(PointModel):
                 sample.pred_pts_seg.pts_seg_logits = own.t()
         return list(data_samples)
 
-    def _vote(self, fragments: Sequence[Mapping[str, Tensor]], sample: PointDataSample) -> Tensor:
+    def _vote(self, fragments: Iterable[Mapping[str, Tensor]], num_points: int) -> Tensor:
         """Mean probabilities (R, num_classes) of the raw points of one sample."""
-        if not fragments:
-            raise ValueError("a sample has an empty list of fragments")
-        num_points = 1 + max(int(fragment["index"].max()) for fragment in fragments)
-        if "gt_pts_seg" in sample and "pts_semantic_mask" in sample.gt_pts_seg:
-            num_points = len(sample.gt_pts_seg.pts_semantic_mask)
         device = next(self.parameters()).device
         total = torch.zeros(num_points, self.decode_head.num_classes, device=device)
         votes = torch.zeros(num_points, device=device)
@@ -199,6 +195,11 @@ class PointSegmentor(PointModel):
             voxels = torch.cat([part["points"] for part in together]).to(device)
             x = self.backbone(voxels, torch.cat(coors).to(device))
             index = torch.cat([part["index"] for part in together]).to(device)
+            if int(index.min()) < 0 or int(index.max()) >= num_points:
+                raise ValueError(
+                    f"fragments have rows {int(index.min())} to {int(index.max())} of "
+                    f"{num_points} raw points"
+                )
             total.index_add_(0, index, self.decode_head(x).float().softmax(dim=1))
             votes.index_add_(0, index, torch.ones_like(index, dtype=votes.dtype))
         if bool((votes == 0).any()):
@@ -209,7 +210,7 @@ class PointSegmentor(PointModel):
         return total / votes[:, None]
 
 
-def _groups(fragments: Sequence[Mapping], max_points: int) -> Iterator[list[Mapping]]:
+def _groups(fragments: Iterable[Mapping], max_points: int) -> Iterator[list[Mapping]]:
     """Fragments in their order, as many together as have `max_points` voxels."""
     together: list[Mapping] = []
     count = 0
@@ -219,7 +220,8 @@ def _groups(fragments: Sequence[Mapping], max_points: int) -> Iterator[list[Mapp
             together, count = [], 0
         together.append(fragment)
         count += len(fragment["points"])
-    yield together
+    if together:
+        yield together
 
 
 def raw_point_rows(inverse: Tensor, length: Tensor, offset: Tensor) -> Tensor:

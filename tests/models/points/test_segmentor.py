@@ -142,15 +142,13 @@ class TestFragments:
         nn.init.zeros_(model.decode_head.conv_seg.bias)
         return model
 
-    def batch(self, fragments=None, labels=5):
+    def batch(self, fragments=None, num_points=5):
         one = {
             "inputs": {
-                "points": torch.rand(5, 6),
+                "points": torch.rand(num_points, 6),
                 "fragments": self.fragments() if fragments is None else fragments,
             },
-            "data_samples": PointDataSample(
-                gt_pts_seg=PointData(pts_semantic_mask=torch.zeros(labels))
-            ),
+            "data_samples": PointDataSample(),
         }
         return pseudo_collate([one])
 
@@ -181,10 +179,12 @@ class TestFragments:
 
     def test_points_without_a_vote_are_an_error(self):
         with pytest.raises(ValueError, match="1 of 6 raw points are in no fragment"):
-            self.model().test_step(self.batch(labels=6))
+            self.model().test_step(self.batch(num_points=6))
         with pytest.raises(ValueError, match="1 of 5 raw points"):
             self.model().test_step(self.batch([self.fragments()[i] for i in (0, 2)]))
-        with pytest.raises(ValueError, match="empty list of fragments"):
+        with pytest.raises(ValueError, match="rows 0 to 4 of 4 raw points"):
+            self.model().test_step(self.batch(num_points=4))
+        with pytest.raises(ValueError, match="5 of 5 raw points are in no fragment"):
             self.model().test_step({"inputs": {"points": [torch.rand(5, 6)], "fragments": [[]]}})
 
     def test_same_as_one_pass_with_a_network(self, model):
@@ -197,7 +197,7 @@ class TestFragments:
             expected = model(**data).argmax(1)
         rows = torch.arange(len(coors))
         fragments = [{"points": voxels, "coors": coors, "index": rows}]
-        (sample,) = model.test_step({"inputs": {"points": [points], "fragments": [fragments]}})
+        (sample,) = model.test_step({"inputs": {"points": [voxels], "fragments": [fragments]}})
         assert torch.equal(sample.pred_pts_seg.pts_semantic_mask, expected)
 
 
@@ -226,3 +226,24 @@ def test_weights_of_a_whole_model(model, tmp_path, suffix):
     loaded.init_weights()
     for key, value in model.backbone.state_dict().items():
         assert torch.equal(loaded.backbone.state_dict()[key], value), key
+
+
+def test_votes_of_the_pipeline(model):
+    """`TestTimeFragments` and `PackPointInputs`, through a loader's collating."""
+    from mmengine.dataset import Compose
+
+    pipeline = Compose(
+        [
+            {
+                "type": "mmeffvit.TestTimeFragments",
+                "voxel_size": 0.1,
+                "variants": [[], [{"type": "mmeffvit.RandomFlip3D", "flip_ratio_bev_vertical": 1}]],
+            },
+            {"type": "mmeffvit.PackPointInputs"},
+        ]
+    )
+    generator = torch.Generator().manual_seed(0)
+    coord, color = torch.rand(2, 80, 3, generator=generator).numpy()
+    batch = pseudo_collate([pipeline({"coord": coord[:n], "color": color[:n]}) for n in (80, 50)])
+    counts = [len(sample.pred_pts_seg.pts_semantic_mask) for sample in model.test_step(batch)]
+    assert counts == [80, 50]
