@@ -203,8 +203,8 @@ class PointDetMetric(BaseMetric):
         same = labels[rows] == classes[cols]
         rows, cols = rows[same], cols[same]
         result = {
-            "scores": scores.numpy(),
-            "labels": labels.numpy(),
+            "scores": scores.numpy().astype(np.float32),
+            "labels": labels.numpy().astype(np.int16),
             "objects": torch.bincount(classes[~ignored], minlength=len(names)).numpy(),
         }
         overlaps = {
