@@ -119,12 +119,12 @@ def group_voxels(results: dict, voxel_size: float) -> VoxelGroups:
         )
     cells = cells.astype(np.int64)
     cells -= cells.min(0)
-    keys, order = CellKeys(torch.from_numpy(cells)).keys.sort(stable=True)
-    starts = np.flatnonzero(np.diff(keys.numpy(), prepend=-1))
+    keys = CellKeys(torch.from_numpy(cells)).keys.numpy()
+    order = np.argsort(keys, kind="stable")
+    starts = np.flatnonzero(np.diff(keys[order], prepend=-1))
     counts = np.diff(starts, append=len(cells))
     inverse = np.empty(len(cells), np.int64)
-    inverse[order.numpy()] = np.repeat(np.arange(len(starts)), counts)
-    order = order.numpy()
+    inverse[order] = np.repeat(np.arange(len(starts)), counts)
     return VoxelGroups(cells[order[starts]], inverse, counts, order, starts)
 
 

@@ -45,7 +45,7 @@ def test_training_takes_any_point_of_each_voxel():
     expected = voxels_by_loop(cloud["coord"], 0.8)
     sample = build("GridSample", voxel_size=0.8, mode="train")
     drawn = {cell: [] for cell in expected}
-    for _ in range(300):
+    for _ in range(150):
         found = sample(dict(cloud))
         assert "point2voxel_map" not in found
         assert [tuple(cell) for cell in found["grid_coord"].tolist()] == sorted(expected)
@@ -53,10 +53,10 @@ def test_training_takes_any_point_of_each_voxel():
             drawn[tuple(cell)].append(row)
     for cell, rows in expected.items():
         numbers = np.array([drawn[cell].count(row) for row in rows])
-        assert numbers.sum() == 300, "a point of another voxel was taken"
+        assert numbers.sum() == 150, "a point of another voxel was taken"
         share = 1 / len(rows)
-        spread = np.sqrt(300 * share * (1 - share))
-        assert (np.abs(numbers - 300 * share) <= 5 * spread + 1e-9).all(), "points are not alike"
+        spread = np.sqrt(150 * share * (1 - share))
+        assert (np.abs(numbers - 150 * share) <= 5 * spread + 1e-9).all(), "points are not alike"
 
 
 def test_voxels_far_from_the_origin_and_apart():
