@@ -110,7 +110,7 @@ def flip(results: dict, axis: str) -> dict:
 
 
 def _affine(points: np.ndarray, matrix: np.ndarray, shift: np.ndarray | None = None) -> np.ndarray:
-    moved = np.einsum("nk,jk->nj", points, matrix)  # BLAS is slow for three columns
+    moved = np.einsum("nk,jk->nj", points, matrix)  # BLAS would start threads
     return _float32(moved if shift is None else moved + shift)
 
 
