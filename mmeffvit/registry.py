@@ -68,11 +68,16 @@ TRANSFORMS = LazyRegistry(
     modules={"LoadImageFromFile": "mmeffvit.datasets.transforms"},
 )
 METRICS = Registry("metric", parent=MMENGINE_METRICS, scope=_SCOPE, locations=["mmeffvit.engine"])
-HOOKS = Registry(
+HOOKS = LazyRegistry(
     "hook",
     parent=MMENGINE_HOOKS,
     scope=_SCOPE,
-    locations=["mmeffvit.engine", "mmeffvit.visualization.hooks"],
+    locations=["mmeffvit.engine", "mmeffvit.visualization.points.hooks"],
+    modules={
+        "DetectionFiguresHook": "mmeffvit.visualization.hooks",
+        "SegmentationFiguresHook": "mmeffvit.visualization.hooks",
+        "SegmentationPicturesHook": "mmeffvit.visualization.hooks",
+    },
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     "optimizer wrapper constructor",

@@ -2,7 +2,7 @@
 
 `mmeffvit.visualization.hooks` needs mmengine and draws them during training and testing; the rest
 works on arrays and files. `mmeffvit.visualization.attention` draws what the attention operators of
-a backbone do on an image.
+a backbone do on an image, `mmeffvit.visualization.points` point clouds.
 """
 
 from mmeffvit.visualization.contact_sheet import Example, Objects, draw_contact_sheet

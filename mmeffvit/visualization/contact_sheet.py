@@ -179,20 +179,31 @@ def match_objects(
         For each prediction the index of the true object or -1, and whether it is to be left out of
         account because half of it lies in a crowd of its class.
     """
-    matches, ignored = np.full(len(found), -1), np.zeros(len(found), bool)
     shared, area_found, area_true = _overlaps(found, truth)
     iou = shared / np.maximum(area_found[:, None] + area_true[None] - shared, 1e-9)
     same = np.asarray(found.labels)[:, None] == np.asarray(truth.labels)[None]
-    for index in range(len(found)):
-        allowed = same[index] & ~crowd
-        allowed[matches[:index][matches[:index] >= 0]] = False
-        overlap = np.where(allowed, iou[index], -1.0)
-        if len(overlap) and overlap.max() >= threshold:
-            matches[index] = int(overlap.argmax())
-        else:
-            inside = shared[index] / max(area_found[index], 1e-9)
-            ignored[index] = bool((same[index] & crowd & (inside >= threshold)).any())
+    matches = assign(np.where(same & ~crowd, iou, -1.0), threshold)
+    inside = shared / np.maximum(area_found[:, None], 1e-9)
+    ignored = (matches < 0) & (same & crowd & (inside >= threshold)).any(1)
     return matches, ignored
+
+
+def assign(overlap: np.ndarray, threshold: float) -> np.ndarray:
+    """Give each prediction, in their order, the free true object that it overlaps most.
+
+    Args:
+        overlap: (N, M), of N predictions and M true objects; negative where they cannot match.
+        threshold: Least overlap of a match.
+
+    Returns:
+        For each prediction the index of the true object, or -1.
+    """
+    overlap, matches = np.array(overlap, float), np.full(len(overlap), -1)
+    for index, row in enumerate(overlap):
+        if len(row) and row.max() >= threshold:
+            matches[index] = int(row.argmax())
+            overlap[:, matches[index]] = -1
+    return matches
 
 
 def _overlaps(a: Objects, b: Objects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

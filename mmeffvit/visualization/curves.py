@@ -23,13 +23,15 @@ _NAMES = {
     "loss_mask": "mask",
     "coco/bbox_mAP": "box AP",
     "coco/segm_mAP": "mask AP",
+    "AP_3d": "AP, boxes in space",
+    "AP_bev": "AP, boxes from above",
 }
 _COLOURS = ("#17a673", "#8e5bd0", "#d99a00", "#c2477f", "#5b6c7d", "#00a5b5")
 # a task has one colour in both panels
 _TASK_COLOURS = {"bbox": "#2e86de", "mask": "#e4572e", "segm": "#e4572e"}
 _INK, _GRID = "#1c2026", "#dde2e8"
 # the score of a task, not its parts by size or threshold
-_METRIC = re.compile(r"(^|/|_)(mAP|AP|mIoU|PQ|accuracy/top1)$")
+_METRIC = re.compile(r"(^|/|_)(mAP|AP|mIoU|PQ|accuracy/top1)$|(^|/)AP_(3d|bev)$")
 # mmseg's heads have names: decode.loss_ce
 _LOSS = re.compile(r"(^|\.)loss")
 # what mmseg and mmpretrain report in percent
@@ -69,14 +71,18 @@ def read_scalars(work_dir: str | os.PathLike) -> tuple[list[dict], list[dict]]:
             elif any(_METRIC.search(key) for key in record):
                 # loops over epochs give the epoch as the step of a validation
                 last = train[-1]["step"] if train else 0
-                scores = {key: as_fraction(key, value) for key, value in record.items()}
-                val.append({**scores, "step": max(record.get("step", 0), last)})
+                val.append({**as_fractions(record), "step": max(record.get("step", 0), last)})
     return train, val
 
 
-def as_fraction(name: str, value: float) -> float:
-    """A score between 0 and 1, also of the metrics that toolboxes report in percent."""
-    return value / 100 if _IN_PERCENT.search(name) else value
+def as_fractions(scores: dict) -> dict:
+    """The scores of a validation between 0 and 1, also those that toolboxes report in percent."""
+    # of points, all metrics are fractions; mmseg's overall accuracy is called aAcc
+    of_points = any(key.rpartition("/")[2] == "allAcc" for key in scores)
+    return {
+        key: value / 100 if _IN_PERCENT.search(key) and not of_points else value
+        for key, value in scores.items()
+    }
 
 
 def draw_curves(
@@ -150,7 +156,7 @@ def _draw_losses(axes: "Axes", train: Sequence[dict], smoothing: float) -> None:
 
 
 def _draw_scores(axes: "Axes", val: Sequence[dict]) -> None:
-    axes.set_title("Accuracy on held-out images", loc="left", fontweight="bold", color=_INK)
+    axes.set_title("Accuracy on held-out data", loc="left", fontweight="bold", color=_INK)
     axes.set_ylim(0, 1)
     names = list(dict.fromkeys(key for r in val for key in r if _METRIC.search(key)))
     colours = _choose_colours(names)

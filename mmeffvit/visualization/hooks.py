@@ -6,14 +6,13 @@ from typing import Any, ClassVar
 
 import mmcv
 import numpy as np
-from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
 
 from mmeffvit.registry import HOOKS
 from mmeffvit.visualization.contact_sheet import Example, Objects, draw_contact_sheet
-from mmeffvit.visualization.curves import as_fraction, draw_curves, read_scalars
+from mmeffvit.visualization.figures_hook import FiguresHook
 from mmeffvit.visualization.files import save_picture
 from mmeffvit.visualization.segmentation import (
     UNLABELLED,
@@ -23,136 +22,8 @@ from mmeffvit.visualization.segmentation import (
 )
 
 
-class _FiguresHook(Hook):
-    """Draws examples and curves; what an example is, its children know."""
-
-    # after LoggerHook, whose scalars the curves need
-    priority = "LOWEST"
-    #: metrics that the heading of the sheet repeats, with their names
-    scores: ClassVar[dict[str, str]]
-
-    def __init__(
-        self,
-        num_images: int = 8,
-        panel: int = 300,
-        columns: int = 2,
-        title: str | None = None,
-        seed: int = 0,
-    ) -> None:
-        if num_images < 1:
-            raise ValueError(f"num_images is {num_images}; it must be at least 1")
-        self.num_images = num_images
-        self.panel = panel
-        self.columns = columns
-        self.title = title
-        self.seed = seed
-        self._samples: list = []
-        self._wanted: set[str] = set()
-
-    def _has_something(self, info: dict) -> bool:
-        """Whether an image is worth showing."""
-        return True
-
-    def _draw(self, samples: list, metainfo: dict, **texts: Any) -> Image.Image:
-        """The contact sheet of data samples."""
-        raise NotImplementedError
-
-    def before_val_epoch(self, runner: Runner) -> None:
-        """Choose the images to draw."""
-        self._choose(runner.val_dataloader)
-
-    def before_test_epoch(self, runner: Runner) -> None:
-        """Choose the images to draw."""
-        self._choose(runner.test_dataloader)
-
-    def after_val_iter(
-        self, runner: Runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None
-    ) -> None:
-        """Keep the predictions on the chosen images."""
-        self._keep(outputs)
-
-    def after_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None
-    ) -> None:
-        """Keep the predictions on the chosen images."""
-        self._keep(outputs)
-
-    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Draw both figures."""
-        self._draw_sheet(runner, runner.val_dataloader.dataset, metrics)
-        self._draw_curves(runner)
-
-    def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Draw the contact sheet."""
-        self._draw_sheet(runner, runner.test_dataloader.dataset, metrics)
-
-    def _choose(self, dataloader) -> None:
-        self._samples, self._wanted = [], set()
-        dataset = dataloader.dataset
-        # every process evaluates its share of the images
-        count = self.num_images * get_world_size()
-        for index in np.random.default_rng(self.seed).permutation(len(dataset)):
-            info = dataset.get_data_info(int(index))
-            if self._has_something(info):
-                self._wanted.add(info["img_path"])
-            if len(self._wanted) == count:
-                break
-
-    def _keep(self, outputs: Sequence | None) -> None:
-        for sample in outputs or ():
-            if sample.img_path in self._wanted and len(self._samples) < self.num_images:
-                self._samples.append(sample.cpu())
-
-    @master_only
-    def _draw_sheet(self, runner: Runner, dataset, metrics: dict | None) -> None:
-        samples, self._samples = self._samples, []
-        if not samples:
-            return
-        sheet = self._draw(
-            samples,
-            dataset.metainfo,
-            title=self._title(runner),
-            subtitle=self._subtitle(runner, metrics),
-            panel=self.panel,
-            columns=self.columns,
-        )
-        path = Path(runner.work_dir, "predictions.png")
-        save_picture(sheet, path)
-        runner.logger.info(f"Predictions drawn: {path}")
-
-    @master_only
-    def _draw_curves(self, runner: Runner) -> None:
-        train, val = read_scalars(runner.work_dir)
-        if not train and not val:
-            runner.logger.warning(
-                f"No curves drawn: there is no vis_data/scalars.json under {runner.work_dir}. "
-                "Add dict(type='LocalVisBackend') to vis_backends."
-            )
-            return
-        path = Path(runner.work_dir, "curves.png")
-        save_picture(draw_curves(train, val, title=self._title(runner)), path)
-        runner.logger.info(f"Curves drawn: {path}")
-
-    def _title(self, runner: Runner) -> str:
-        if self.title is not None:
-            return self.title
-        # mmengine appends the time stamp to the name of the config
-        return runner.experiment_name.removesuffix(f"_{runner.timestamp}")
-
-    def _subtitle(self, runner: Runner, metrics: dict | None) -> str:
-        scores = {key.rpartition("/")[2]: value for key, value in (metrics or {}).items()}
-        if isinstance(getattr(runner, "_train_loop", None), dict) or runner._train_loop is None:
-            parts = ["test images"]
-        else:
-            parts = [f"validation after {runner.iter} training iterations"]
-        for key, name in self.scores.items():
-            if key in scores:
-                parts.append(f"{name} {as_fraction(key, scores[key]):.3f}")
-        return "  ·  ".join(parts)
-
-
 @HOOKS.register_module()
-class DetectionFiguresHook(_FiguresHook):
+class DetectionFiguresHook(FiguresHook):
     """Keep two figures in the work directory: ``predictions.png`` and ``curves.png``.
 
     Both are drawn anew after each validation, so they show the state of the last one, also when
@@ -193,7 +64,7 @@ class DetectionFiguresHook(_FiguresHook):
 
 
 @HOOKS.register_module()
-class SegmentationFiguresHook(_FiguresHook):
+class SegmentationFiguresHook(FiguresHook):
     """DetectionFiguresHook's sibling for mmseg: ``predictions.png`` and ``curves.png``.
 
     Works for every mmseg segmentor whose test pipeline loads annotations, as mmseg's own do.

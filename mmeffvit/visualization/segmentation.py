@@ -147,7 +147,8 @@ def draw_segmentation_sheet(
         image = Image.fromarray(example.image).resize(size, Image.Resampling.BICUBIC)
         maps = (example.truth, example.prediction)
         pictures = [image, *(draw_labels(example.image, m, palette, size) for m in maps)]
-        return pictures, f"{example.name}   {_verdict(example, len(classes))}".strip()
+        text = verdict(example.truth, example.prediction, len(classes))
+        return pictures, f"{example.name}   {text}".strip()
 
     shown = [m for example in examples for m in (example.truth, example.prediction)]
     return compose_sheet(
@@ -173,15 +174,19 @@ def make_legend(
     return legend
 
 
-def _verdict(example: LabelledExample, num_classes: int) -> str:
-    truth, found = np.asarray(example.truth), np.asarray(example.prediction)
+def verdict(truth: np.ndarray, found: np.ndarray, num_classes: int, unit: str = "pixels") -> str:
+    """How good predicted classes are, in words; `truth` and `found` are of one shape.
+
+    The mean IoU is that over the classes which `truth` has.
+    """
+    truth, found = np.asarray(truth), np.asarray(found)
     labelled = truth < num_classes
     if not labelled.any():
         return "nothing labelled"
     truth, found = truth[labelled], found[labelled]
     pairs = [(truth == label, found == label) for label in np.unique(truth)]
     ious = [np.count_nonzero(a & b) / np.count_nonzero(a | b) for a, b in pairs]
-    return f"mean IoU {np.mean(ious):.2f} · {100 * np.mean(truth == found):.1f}% of pixels right"
+    return f"mean IoU {np.mean(ious):.2f} · {100 * np.mean(truth == found):.1f}% of {unit} right"
 
 
 def _resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -84,10 +84,10 @@ def test_captions_count_labelled_pixels_only():
     truth, found = _labels(), _labels()
     truth[:, -30:] = 255  # only cat above ground is left, 600 pixels each
     found[0, :30] = 2
-    verdict = module._verdict(LabelledExample(_image(), truth, found), 3)
+    verdict = module.verdict(truth, found, 3)
     assert verdict == "mean IoU 0.95 · 97.5% of pixels right"  # (570 / 600 + 600 / 630) / 2
     truth[:] = 255
-    assert module._verdict(LabelledExample(_image(), truth, found), 3) == "nothing labelled"
+    assert module.verdict(truth, found, 3) == "nothing labelled"
 
 
 def test_sheet_holds_image_truth_and_prediction():
