@@ -44,6 +44,19 @@ def test_s3dis_lists_rooms_by_area(room_root):
     assert data.metainfo["ignore_index"] == 255
 
 
+def test_rooms_are_made_when_first_used(tmp_path):
+    make = {"num_train": 2, "num_val": 1, "rays": 500, "workers": 1}
+    pipeline = [{"type": "mmeffvit.LoadRoomFromFile"}, {"type": "mmeffvit.PackPointInputs"}]
+    (sample,) = build("S3DIS", tmp_path / "rooms", areas=(5,), make=make, pipeline=pipeline)
+    labels = sample["data_samples"].gt_pts_seg.pts_semantic_mask
+    assert len(labels) == len(sample["inputs"]["points"]) > 100
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "rooms").rglob("*.pth")}
+    assert len(build("S3DIS", tmp_path / "rooms", areas=(5,), make=make)) == 1
+    assert written == {path: path.stat().st_mtime_ns for path in written}, "written again"
+    with pytest.raises(FileNotFoundError, match="no rooms"):
+        build("S3DIS", tmp_path / "others", areas=(5,), make=False)
+
+
 def test_own_classes_in_this_layout(room_root):
     data = build("S3DIS", room_root, areas=(1,), metainfo={"classes": ("thing",)})
     assert data.get_data_info(0)["num_classes"] == 1
