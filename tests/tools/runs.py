@@ -94,6 +94,14 @@ def write_data(folder: Path) -> str:
     return str(folder)
 
 
+def load(tool: str):
+    """A tool's file as a module."""
+    spec = importlib.util.spec_from_file_location(f"tool_{Path(tool).stem}", ROOT / "tools" / tool)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @contextmanager
 def main(tool: str):
     """The main function of a tool, to be called with a list of arguments in this process.
@@ -101,9 +109,7 @@ def main(tool: str):
     A Runner makes the scope of its config the default one of the process, and tools set LOCAL_RANK:
     both are undone.
     """
-    spec = importlib.util.spec_from_file_location(f"tool_{Path(tool).stem}", ROOT / "tools" / tool)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load(tool)
     environment = dict(os.environ)
     try:
         with DefaultScope.overwrite_default_scope("mmengine"):

@@ -5,7 +5,6 @@ model = dict(
         # one map, as it is: the head has a norm of its own
         out_indices=(3,),
         out_norm=False,
-        init_cfg=None,
     ),
     neck=None,
     head=dict(

@@ -1,0 +1,259 @@
+"""Every command of the documents does what it says.
+
+What is done in seconds is run. What trains, installs or needs data that is not here is checked by
+the tool's own parser, and every config, backbone and file it names is looked up or built. A command
+that nothing here knows how to check fails.
+"""
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import tomllib
+import torch
+from mmengine.registry import MODELS, DefaultScope
+
+from mmeffvit import create_backbone, list_backbones
+from mmeffvit.analysis.backbones import build_backbone
+from mmeffvit.engine import arguments, launch
+from tests.tools import runs
+
+from .documents import DOCUMENTS, ROOT, blocks, commands
+
+UPERNET = "configs/rmt/upernet_rmt-s_8xb2-160k_ade20k-512x512.py"
+#: words that stand for something of the reader's
+PLACEHOLDERS = {
+    "CONFIG": "configs/mask_rcnn_secvit.py",
+    "CHECKPOINT": "checkpoint.pth",
+    "IMAGE": "image.jpg",
+    "IMAGES...": "image.jpg",
+    "FILE": "tests/data/golden/secvit.npz",
+    "*NETWORK*": "*secvit*",
+}
+#: where the text speaks of a certain kind of model
+PLACEHOLDERS_OF = {"docs/segmentation.md": {"CONFIG": UPERNET}}
+#: what is not this project's to check
+FOREIGN = {
+    "git clone <this repository> mmeffvit",
+    "cd mmeffvit",
+}
+#: tools that are run as documented, with these arguments added so that it takes a second
+RUN = {
+    "tools/doctor.py": (),
+    "tools/swap_backbone.py": (),
+    "tools/analysis/complexity.py": (),
+    "tools/export_digits.py": ("--num-train", "2", "--num-val", "1"),
+}
+
+
+def substitute(command):
+    own = {**PLACEHOLDERS, **PLACEHOLDERS_OF.get(command.document, {})}
+    return [own.get(word, word) for word in command.words]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of a reader who has this repository's files and wrote the documents' config."""
+    for name in ("configs", "tools", "tests", "requirements", "docs", "Makefile"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (config,) = (
+        b.text for b in blocks() if b.document == "docs/get_started.md" and "_base_" in b.text
+    )
+    (tmp_path / "my_config.py").write_text(config)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with DefaultScope.overwrite_default_scope("mmengine"):
+        yield tmp_path
+
+
+def check_config(path, cfg):
+    """Configs of this repository are built by their own tests; others are built here."""
+    if not path.startswith("configs/"):
+        with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device("meta"):
+            assert MODELS.build(cfg.model)
+
+
+def check_launch(args, words):
+    cfg = arguments.load_config(args)
+    if getattr(args, "auto_scale_lr", False):
+        launch.enable_auto_scale_lr(cfg)
+    check_config(args.config, cfg)
+    return cfg
+
+
+@functools.cache
+def check_backbone(spec):
+    if spec in list_backbones():
+        with torch.device("meta"):
+            assert create_backbone(spec)
+    elif not spec.endswith(".py"):
+        assert build_backbone(spec)
+
+
+def check_attention(args, words):
+    from mmeffvit.visualization.attention import find_image
+
+    check_backbone(args.backbone)
+    for image in args.images:
+        if "." not in image:
+            assert find_image(image).is_file()
+    stages = args.stages or [0]
+    assert set(stages) <= {0, 1, 2, 3}
+
+
+def check_benchmark(args, words):
+    for spec in args.backbones:
+        check_backbone(spec)
+
+
+def check_conversion(args, words):
+    name = args.target.stem
+    assert name in list_backbones() or name.startswith("condaformer-")
+    assert name.startswith(f"{args.family}-")
+
+
+def check_prediction(args, words):
+    check_config(args.config, launch.load_config(args.config))
+
+
+#: tools whose arguments are parsed, and what they name is looked up
+PARSED = {
+    "tools/train.py": check_launch,
+    "tools/test.py": check_launch,
+    "tools/predict.py": check_prediction,
+    "tools/convert_checkpoint.py": check_conversion,
+    "tools/visualize/attention.py": check_attention,
+    "tools/analysis/benchmark.py": check_benchmark,
+    "tools/analysis/benchmark_points.py": lambda args, words: None,
+    "tools/analysis/model_zoo.py": lambda args, words: None,
+    "tools/analysis/swap_zoo.py": lambda args, words: None,
+    "tools/export_onnx.py": lambda args, words: None,
+    "tools/export_points.py": lambda args, words: None,
+    "tools/build_object_database.py": lambda args, words: None,
+}
+
+
+def check_checkpoint(path, words):
+    """work_dirs/NAME/epoch_N.pth is what training one of the configs for N epochs makes."""
+    name, epoch = re.fullmatch(r"work_dirs/(.+)/epoch_(\d+)\.pth", path).groups()
+    found = list(ROOT.glob(f"configs/**/{name}.py"))
+    if found:
+        cfg = launch.load_config(str(found[0]))
+    else:
+        config = next(word for word in words if word.endswith(".py") and "/" in word[6:])
+        parser = arguments.launch_parser("", "")
+        backbone = words[words.index("--backbone") + 1]
+        cfg = arguments.load_config(parser.parse_args([config, "--backbone", backbone]))
+        assert cfg.work_dir == f"work_dirs/{name}" or Path(cfg.work_dir).name == name
+    assert int(epoch) <= cfg.train_cfg.max_epochs
+
+
+def check_tool(words, folder):
+    """`words` are the script and its arguments."""
+    script, *rest = words
+    for word in rest:
+        if word.startswith(("configs/", "tests/", "docs/", "tools/", "requirements/")):
+            assert (ROOT / word).exists(), f"{word} does not exist"
+        if re.fullmatch(r"work_dirs/.+/epoch_\d+\.pth", word):
+            check_checkpoint(word, words)
+    tool = script.removeprefix("tools/")
+    if script in RUN:
+        with runs.main(tool) as main:
+            assert not main(*rest, *RUN[script])
+        return
+    assert script in PARSED, f"{script} is in neither RUN nor PARSED of {Path(__file__).name}"
+    module = runs.load(tool)
+    parse = getattr(module, "parse_args", None) or module.parse_arguments
+    PARSED[script](parse(rest), words)
+
+
+def check_python(words, folder):
+    if words[1] == "-c":
+        exec(compile(words[2], "command", "exec"), {})
+    elif words[1] == "-m":
+        assert words[2] == "mmeffvit.testing.check_golden"
+        from mmeffvit.testing.command_line import main
+
+        assert all(Path(word).is_file() for word in words[3:])
+        if "secvit" in words[3]:
+            assert main(words[3:]) == 0
+    else:
+        check_tool(words[1:], folder)
+
+
+def check_launcher(words, folder):
+    """The script itself runs, with an `echo` in place of Python: what it would start is checked."""
+    environment = {**os.environ, "PYTHON": "echo"}
+    done = subprocess.run(
+        words, env=environment, check=True, text=True, capture_output=True, timeout=60
+    )
+    started = done.stdout.split()
+    position = next(i for i, word in enumerate(started) if re.search(r"/tools/\w+\.py$", word))
+    assert any(word.startswith("--nproc_per_node=") for word in started[:position])
+    script = str(Path(started[position]).resolve().relative_to(ROOT))
+    check_tool([script, *started[position + 1 :]], folder)
+
+
+def check_make(words, folder):
+    """What the target would run is checked, without its installation."""
+    if shutil.which("make") is None:
+        pytest.skip("make is not on the PATH")
+    done = subprocess.run(
+        [words[0], "-n", *words[1:]], text=True, capture_output=True, timeout=60, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        if "/bin/python tools/" in line:
+            check_tool(line.split()[1:], folder)
+
+
+def check_pip(words, folder):
+    """Files and extras exist."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for word in words:
+        for name in re.findall(r"^\.\[(.+)\]$", word):
+            assert set(name.split(",")) <= set(extras["optional-dependencies"])
+    if "-c" in words:
+        assert (ROOT / words[words.index("-c") + 1]).is_file()
+
+
+CHECKS = {
+    "python": check_python,
+    "bash": check_launcher,
+    "make": check_make,
+    "pip": check_pip,
+}
+
+
+@pytest.mark.parametrize("command", commands(), ids=lambda command: command.place)
+def test_command(command, folder):
+    if str(command) in FOREIGN:
+        return
+    words = substitute(command)
+    assert words[0] in CHECKS, f"{command.place}: nothing here can check '{command}'"
+    try:
+        CHECKS[words[0]](words, folder)
+    except SystemExit as error:
+        pytest.fail(f"{command.place}: '{command}' is refused: {error}")
+
+
+def test_lists_are_used():
+    """A tool that no document names any more leaves the lists."""
+    text = " ".join(path.read_text() for path in DOCUMENTS)
+    assert [tool for tool in RUN if tool not in text] == []
+    assert [command for command in FOREIGN if command not in text] == []
+
+
+def test_links():
+    """Files that documents link to are there."""
+    fences = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+    missing = []
+    for path in {*DOCUMENTS, *ROOT.glob("*.md"), *ROOT.glob("mmeffvit/**/README.md")}:
+        for target in re.findall(r"\]\(([^)\s#]+)[^)]*\)", fences.sub("", path.read_text())):
+            if not re.match("https?:|mailto:", target) and not (path.parent / target).exists():
+                missing.append(f"{path.relative_to(ROOT)}: {target}")
+    assert missing == []
