@@ -27,6 +27,12 @@ def corners(boxes):
     return np.stack(found)
 
 
+def fronts(boxes):
+    """(n, 3) float64 middle of the lower front edges: where boxes look to."""
+    x, y, z, dx, _, _, yaw = boxes.astype(np.float64).T
+    return np.stack((x + np.cos(yaw) * dx / 2, y + np.sin(yaw) * dx / 2, z), axis=1)
+
+
 def same_corners(a, b):
     """Whether the eight corners are the same ones in any order."""
     distance = np.linalg.norm(a[:, :, None] - b[:, None], axis=-1)
@@ -69,6 +75,8 @@ def test_points_normals_and_boxes_move_alike(transform, move):
     arrows /= np.linalg.norm(arrows, axis=1, keepdims=True)
     np.testing.assert_allclose(moved["normal"], arrows, atol=1e-5)
     assert same_corners(corners(moved["gt_bboxes_3d"]), move(corners(cloud["gt_bboxes_3d"])))
+    expected = move(fronts(cloud["gt_bboxes_3d"]))
+    np.testing.assert_allclose(fronts(moved["gt_bboxes_3d"]), expected, atol=1e-5)
     assert moved["gt_bboxes_3d"].dtype == np.float32
 
 
