@@ -23,8 +23,8 @@ _NAMES = {
     "loss_mask": "mask",
     "coco/bbox_mAP": "box AP",
     "coco/segm_mAP": "mask AP",
-    "AP_3d": "AP, boxes in space",
-    "AP_bev": "AP, boxes from above",
+    "AP_3d": "AP in space",
+    "AP_bev": "AP from above",
 }
 _COLOURS = ("#17a673", "#8e5bd0", "#d99a00", "#c2477f", "#5b6c7d", "#00a5b5")
 # a task has one colour in both panels

@@ -85,7 +85,11 @@ def draw_clouds(
     # of the whole room, so that opening it does not move it
     left, low = (points @ np.stack((right, up), 1)).min(0) - _BORDER
     end, high = (points @ np.stack((right, up), 1)).max(0) + _BORDER
-    kept = inside_of_room(points, towards) if open_room else np.ones(len(points), bool)
+    kept = np.ones(len(points), bool)
+    if open_room and len(points) > 1:
+        kept = inside_of_room(points, towards)
+        # nothing but a wall
+        kept |= not kept.any()
     points = points[kept]
     width, height = size[0] * _FINE, size[1] * _FINE
     scale = min(width / (end - left), height / (high - low))
@@ -137,10 +141,10 @@ def inside_of_room(points: np.ndarray, towards: np.ndarray) -> np.ndarray:
 
 def estimate_spacing(points: np.ndarray) -> float:
     """Distance from a point to its neighbours, as most of a sample have it, in metres."""
-    some = points[:: max(1, len(points) // 150)][:150]
-    squares = ((some[:, None] - points[None]) ** 2).sum(-1)
     if len(points) < 6:
         return 0.05
+    some = points[:: max(1, len(points) // 150)][:150]
+    squares = ((some[:, None] - points[None]) ** 2).sum(-1)
     # itself, and the nearest of what should be four around it
     return float(np.median(np.sqrt(np.partition(squares, 4, axis=1)[:, 4])))
 

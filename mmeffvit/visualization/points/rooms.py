@@ -15,7 +15,7 @@ _UNLABELLED_COLOUR = (225, 225, 225)
 #: where the camera stands, in degrees from +x towards +y: corners across from each other
 _CORNERS = (235.0, 55.0)
 #: height and width of a picture
-_SHAPE = (0.8, 1.0)
+_SHAPE = (0.92, 1.0)
 #: of more points, some are drawn
 _MOST_POINTS = 80_000
 
