@@ -30,19 +30,24 @@ class Task:
 
     Attributes:
         title: Heading of its models.
-        size: Height and width that models are counted at.
+        size: Height and width that models are counted at; None if parameters alone are.
         count: How.
     """
 
     title: str
-    size: tuple[int, int]
-    count: Callable[[nn.Module, tuple[int, int]], Complexity]
+    size: tuple[int, int] | None = None
+    count: Callable[[nn.Module, tuple[int, int]], Complexity] | None = None
 
 
 TASKS: dict[str, Task] = {
     "ImageNet-1K": Task("Image classification", (224, 224), count_complexity),
     "COCO": Task("Object detection and instance segmentation", (800, 1280), count_detector),
     "ADE20K": Task("Semantic segmentation", (512, 2048), count_complexity),
+    # what a network of points does depends on where the points are
+    "S3DIS": Task("Segmentation of point clouds: S3DIS"),
+    "ScanNet": Task("Segmentation of point clouds: ScanNet"),
+    "ScanNet200": Task("Segmentation of point clouds: ScanNet200"),
+    "Waymo": Task("Detection in point clouds: Waymo"),
 }
 """By the ``Training Data`` of a model; the sizes are those of the papers' tables."""
 
@@ -154,7 +159,8 @@ def measure(model: Model, root: str | os.PathLike) -> dict[str, int]:
 
     Args:
         model: The keys of `MEASURED` in its metadata are what is measured: one whose forward pass
-            cannot be counted, such as a set-based detector's, has ``Parameters`` alone.
+            cannot be counted, such as a set-based detector's or one of point clouds, has
+            ``Parameters`` alone.
         root: The folder that its config's path is relative to.
     """
     return dict(measure_all([model], root))[model]

@@ -77,14 +77,16 @@ def _all(collections: list[Collection], link: _Link) -> str:
         of_task = [(c, models) for c in collections if (models := _trained_on(data, c))]
         if not of_task:
             continue
-        height, width = task.size
-        parts.append(f"\n## {task.title}\n\n{data}; counted at {height}x{width}.\n")
+        counted = "parameters are counted, MACs are not"
+        if task.size is not None:
+            counted = "counted at {}x{}".format(*task.size)
+        parts.append(f"\n## {task.title}\n\n{data}; {counted}.\n")
         for collection, models in of_task:
             url = collection.paper["URL"]
             published = any(model.published for model in models)
-            source = f"Published: {collection.published_in}" if published else "Nothing published"
+            source = f"Published: {collection.published_in}" if published else "No published figures at hand"
             parts.append(
-                f"\n### {collection.network}: {task.title.lower()}\n\n"
+                f"\n### {collection.network}: {task.title[0].lower()}{task.title[1:]}\n\n"
                 f"{link('Configs', collection.readme)}, [paper]({url}). {source}.\n\n"
                 f"{_table(models, link)}"
             )
@@ -125,12 +127,13 @@ def _table(models: list[Model], link: _Link) -> str:
     # where norms were counted, the papers use fvcore, which counts them too
     fvcore = all("Norm FLOPs" in model.metadata for model in models)
     others = ["fvcore's G", "the same, without attention"] if fvcore else ["without attention (G)"]
+    costs = ["MACs (G)", "of which attention", *others]
+    if not any("FLOPs" in model.metadata for model in models):
+        costs = []
     head = [
         "",
         "parameters (M)",
-        "MACs (G)",
-        "of which attention",
-        *others,
+        *costs,
         *(f"published: {_SIZE_KEYS[key]}" for key in sizes),
         *(f"published: {key}" for key in metrics),
         *(f"here: {key}" for key in reached),
@@ -141,7 +144,7 @@ def _table(models: list[Model], link: _Link) -> str:
             [
                 link(model.name, model.config),
                 f"{model.metadata['Parameters'] / 1e6:.2f}",
-                *_costs(model, fvcore),
+                *_costs(model, fvcore)[: len(costs)],
                 *_published(model, (*sizes, *metrics)),
                 *(str(model.results.get(key, _NONE)) for key in reached),
             ]
