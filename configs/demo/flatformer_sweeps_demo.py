@@ -87,6 +87,15 @@ param_scheduler = [
     dict(type="OneCycleLR", eta_max=3e-3, pct_start=0.2, total_steps=max_iters, by_epoch=False)
 ]
 
+# leaves predictions.png and curves.png in the work directory
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(
+        type="mmeffvit.PointDetFiguresHook",
+        title="FlatFormer on sweeps of made-up streets",
+        bounds=(0, -20, 40, 20),
+    ),
+]
 default_hooks = dict(
     logger=dict(interval=10, log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=120, max_keep_ckpts=3),

@@ -79,6 +79,12 @@ def draw_predictions(cfg: Config, show_dir: str) -> None:
         pictures = {"type": "mmeffvit.SegmentationPicturesHook", "out_dir": out_dir}
         cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), pictures]
         return
+    if cfg.get("default_scope") == "mmeffvit":
+        raise LaunchError(
+            "--show-dir draws images; a test of point clouds leaves predictions.png in the work "
+            "directory by custom_hooks=[dict(type='mmeffvit.PointDetFiguresHook')], or "
+            "PointSegFiguresHook for segmentation."
+        )
     if kind not in _DRAWING:
         raise LaunchError(
             "--show-dir draws with the toolbox's hook, so the config needs default_hooks=dict("

@@ -112,6 +112,8 @@ def test_database_training_and_testing(data, tmp_path, capsys):
     with runs.main("test.py") as test:
         out = tmp_path / "predictions.pkl"
         test(config, tmp_path / "run/epoch_2.pth", *root, "--work-dir", tmp_path, "--out", out)
+        with pytest.raises(LaunchError, match=r"leaves predictions.png .*PointDetFiguresHook"):
+            test(config, tmp_path / "run/epoch_2.pth", *root, "--show-dir", tmp_path / "show")
     predictions = pickle.loads(out.read_bytes())
     assert len(predictions) == 2
     found = predictions[0]["pred_instances_3d"]
