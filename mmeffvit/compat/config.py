@@ -4,6 +4,10 @@ mmengine turns the prefix into the name of a pip distribution and that into a fo
 forks (module mmseg, but no distribution mmsegmentation), and mmengine <= 0.10.7 misses editable
 installs and needs pkg_resources, which setuptools >= 82 no longer has. It also reads all metafiles
 of the package for every such base, which takes a third of a second: here they are read once.
+
+It also builds what such a base configures in the scope of the prefix. Configs of mmeffvit configure
+the toolboxes' models, whose names are not in its scope, and name what is its own as `mmeffvit.X`:
+they are built in the scope of the config that inherits from them.
 """
 
 import functools
@@ -25,6 +29,7 @@ def repair_prefixes() -> None:
     if not hasattr(utils.load, "cache_info"):
         utils.load = functools.lru_cache(maxsize=None)(utils.load)  # only metafiles, not changed
 
+    _leave_scope_of_inherited_configs()
     MODULE2PACKAGE.setdefault("mmeffvit", "mmeffvit")
     for module, package in MODULE2PACKAGE.items():
         if not _is_distribution(package) and importlib.util.find_spec(module) is not None:
@@ -32,6 +37,21 @@ def repair_prefixes() -> None:
     if "pkg_resources" in package_utils.get_installed_path.__code__.co_names:
         _replace(package_utils.is_installed, _is_installed)
         _replace(package_utils.get_installed_path, _get_installed_path)
+
+
+def _leave_scope_of_inherited_configs() -> None:
+    from mmengine.config import Config
+
+    find = Config._get_cfg_path
+    if hasattr(find, "__wrapped__"):
+        return
+
+    @functools.wraps(find)
+    def find_config(cfg_path: str, filename: str) -> tuple[str, str | None]:
+        path, scope = find(cfg_path, filename)
+        return path, None if scope == "mmeffvit" else scope
+
+    Config._get_cfg_path = staticmethod(find_config)
 
 
 def _is_distribution(package: str) -> bool:

@@ -63,6 +63,18 @@ def test_prefixes(run_python, tmp_path):
     assert repaired == ["mmdet", "mmpretrain", "mmseg", "mmeffvit"]
 
 
+def test_toolboxes_models_in_configs_of_mmeffvit_are_built_in_their_own_scope(tmp_path):
+    from mmengine.config import Config
+
+    bases = ("mmdet::retinanet/retinanet_r50_fpn_1x_coco.py", "mmeffvit::mask_rcnn_secvit.py")
+    scopes = []
+    for base in bases:
+        path = tmp_path / "heir.py"
+        path.write_text(f"_base_ = {base!r}")
+        scopes.append(Config.fromfile(path).model.get("_scope_"))
+    assert scopes == ["mmdet", None]
+
+
 def test_get_config_of_mmseg():
     from mmengine.hub import get_config
 
