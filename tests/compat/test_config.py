@@ -66,9 +66,11 @@ def test_prefixes(run_python, tmp_path):
 def test_toolboxes_models_in_configs_of_mmeffvit_are_built_in_their_own_scope(tmp_path):
     from mmengine.config import Config
 
-    bases = ("mmdet::retinanet/retinanet_r50_fpn_1x_coco.py", "mmeffvit::mask_rcnn_secvit.py")
     scopes = []
-    for base in bases:
+    for base in (
+        "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py",
+        "mmeffvit::secvit/secvit-tiny_16xb128_in1k.py",
+    ):
         path = tmp_path / "heir.py"
         path.write_text(f"_base_ = {base!r}")
         scopes.append(Config.fromfile(path).model.get("_scope_"))

@@ -1,0 +1,103 @@
+"""docs/add_a_network.md, followed word by word in a copy of the project."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from .documents import ROOT, blocks
+
+DOCUMENT = "docs/add_a_network.md"
+_NEW = re.compile(r"# ([\w/]+\.py)\n")
+_ADDED = re.compile(r"# add to ([\w/]+\.py)\n")
+
+#: what the text says of its config and of the drawing of attention
+CHECK = """
+import torch
+from mmengine.config import ConfigDict
+from mmengine.registry import MODELS
+
+import mmeffvit
+from mmeffvit.visualization.attention import draw_attention
+
+assert mmeffvit.list_backbones("rowvit-*") == ["rowvit-tiny"]
+names = {}
+exec(open("config.py").read(), names)
+cfg = ConfigDict(names["backbone"])
+assert cfg.pop("_delete_")
+cfg.arch.embed_dims, cfg.arch.depths = (16, 32, 64, 64), (1, 1, 1, 1)
+backbone = MODELS.build(cfg)
+assert [type(stage.blocks[0].mixer).__name__ for stage in backbone.stages[1:3]] == [
+    "RowMixer", "SECMixer"
+]
+import numpy as np
+image = np.zeros((64, 96, 3), dtype=np.uint8)
+assert draw_attention(backbone, image, stages=[0], size=(64, 96))
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of what the steps touch; everything else is a link."""
+    skip = shutil.ignore_patterns("__pycache__", ".mim")
+    shutil.copytree(ROOT / "mmeffvit", tmp_path / "mmeffvit", ignore=skip)
+    (tmp_path / "mmeffvit/.mim").mkdir()
+    for name in ("configs", "tools", "model-index.yml"):
+        (tmp_path / "mmeffvit/.mim" / name).symlink_to(ROOT / name)
+    for name in ("tools", "configs", "docs", "pyproject.toml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "tests").mkdir()
+    for name in ("__init__.py", "conftest.py"):
+        shutil.copy(ROOT / "tests" / name, tmp_path / "tests" / name)
+    for name in ("ops", "models"):
+        shutil.copytree(ROOT / "tests" / name, tmp_path / "tests" / name, ignore=skip)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_follow_the_steps(project):
+    commands = []
+    for block in (b for b in blocks() if b.document == DOCUMENT):
+        if block.language == "bash":
+            commands += block.text.splitlines()
+        elif added := _ADDED.match(block.text):
+            path = project / added[1]
+            path.write_text(path.read_text() + "\n" + block.text)
+        elif new := _NEW.match(block.text):
+            path = project / new[1]
+            assert not path.exists(), f"{path} is there already"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(block.text)
+        else:
+            (project / "config.py").write_text(block.text)
+    (project / "check.py").write_text(CHECK)
+    outputs = [run(project, command) for command in [*commands, "python check.py"]]
+    tests, contract, swap, cost, _ = outputs
+    assert " 6 passed" in tests or tests.startswith("6 passed")
+    assert int(re.search(r"(\d+) passed", contract)[1]) > 30
+    assert "type='mmeffvit.RowViT', arch='tiny', out_indices=(1, 2, 3)" in swap
+    assert "start_level = 0" in (project / "work_dirs/retinanet_rowvit.py").read_text() or (
+        "start_level=0" in (project / "work_dirs/retinanet_rowvit.py").read_text()
+    )
+    assert "rowvit-tiny" in cost
+
+
+def run(project, command):
+    assert command.startswith("python ")
+    environment = {**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_CURRENT_TEST"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, *command.split()[1:]],
+        cwd=project,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=250,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-6000:]}"
+    return done.stdout
