@@ -2,7 +2,7 @@
 # What differs from the recipe for Waymo are widths, range and size of the pillars (0.5 m), and one
 # cycle of the learning rate in some hundred iterations.
 _base_ = [
-    "../_base_/datasets/street_sweeps.py",
+    "../_base_/datasets/demo_sweeps.py",
     "../_base_/default_runtime_points.py",
 ]
 

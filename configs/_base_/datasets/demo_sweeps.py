@@ -1,7 +1,7 @@
-# LiDAR sweeps of made-up streets in KITTI's layout, written to data/street_sweeps on first use
+# LiDAR sweeps of made-up streets in KITTI's layout, written to data/sweeps on first use
 # (some seconds). Cars, cyclists and pedestrians within 40 m ahead.
 dataset_type = "mmeffvit.KittiSweepDataset"
-data_root = "data/street_sweeps/"
+data_root = "data/sweeps/"
 make = dict(num_train=160, num_val=40, seed=0)
 point_cloud_range = [0, -20, -3, 40, 20, 2]
 # points on the lowest and highest face would fall out of the only layer of pillars
