@@ -112,7 +112,7 @@ def check_benchmark(args, words):
 
 def check_conversion(args, words):
     name = args.target.stem
-    assert name in list_backbones() or name.startswith("condaformer-")
+    assert name in list_backbones() or name.startswith(("condaformer-", "flatformer-"))
     assert name.startswith(f"{args.family}-")
 
 

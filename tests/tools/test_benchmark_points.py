@@ -6,7 +6,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools" / "analysis"))
-from benchmark_points import main, synthetic_room
+from benchmark_points import main, synthetic_pillars, synthetic_room
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,35 @@ def test_network_and_attention(tmp_path, capsys):
     assert reference["speedup_over_reference"] == ""
 
 
-def test_rooms_that_are_too_small(capsys):
+def test_flatformer(tmp_path):
+    out = tmp_path / "flatformer.csv"
+    main(["flatformer", "--points", "300", "--rounds", "1", "--no-memory", "--out", str(out)])
+    (row,) = csv.DictReader(out.open())
+    assert (row["arch"], row["implementation"]) == ("flatformer-waymo", "")
+    # three groups of 144
+    assert (row["points"], row["tokens"], row["pairs"]) == ("300", "432", str(3 * 144**2))
+    assert float(row["time_s"]) > 0
+
+
+def test_pillars_are_distinct_and_on_the_grid():
+    coors = synthetic_pillars(2000, (120, 80))
+    assert coors.shape == (2000, 4)
+    assert len(coors.unique(dim=0)) == 2000
+    assert not coors[:, :2].any()
+    assert coors.min() >= 0
+    assert coors[:, 2].max() < 80
+    assert coors[:, 3].max() < 120
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["network", "--points", "50"], "at least 100 points"),
+        (["flatformer", "--arch", "s3dis"], "has the variants waymo, not 's3dis'"),
+        (["flatformer", "--implementations", "fused"], "has one implementation only"),
+    ],
+)
+def test_what_cannot_be_measured(capsys, arguments, message):
     with pytest.raises(SystemExit):
-        main(["network", "--points", "50"])
-    assert "at least 100 points" in capsys.readouterr().err
+        main(arguments)
+    assert message in capsys.readouterr().err

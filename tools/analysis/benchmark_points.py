@@ -1,12 +1,15 @@
 #!/usr/bin/env python
-"""Time and peak memory of point networks, forward and backward, in synthetic rooms of one density.
+"""Time and peak memory of point networks in synthetic rooms and sweeps.
 
 python tools/analysis/benchmark_points.py network --points 20000 40000 80000 160000 --threads 2
 python tools/analysis/benchmark_points.py attention --points 80000 --threads 2
+python tools/analysis/benchmark_points.py flatformer --points 10000 20000 40000 --threads 2
 
-'network' measures ConDaFormer in training mode and fits how cost grows with the points; 'attention'
-the window attention alone, at the first pooled level of the room, factored ('fused') against the
-literal formula over all pairs ('reference'), in one process and in turn.
+'network' measures ConDaFormer in training mode, forward and backward in rooms of one density, and
+fits how cost grows with the points; 'attention' the window attention alone, at the first pooled
+level of the room, factored ('fused') against the literal formula over all pairs ('reference'), in
+one process and in turn; 'flatformer' the middle encoder of FlatFormer in evaluation mode, from the
+features of so many pillars to the bird's-eye-view map, grouping and all.
 """
 
 import argparse
@@ -16,6 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -32,7 +36,7 @@ from mmeffvit.analysis.benchmark import (
 from mmeffvit.analysis.memory import MIB, peak_memory
 from mmeffvit.layers.points import PointLevel
 from mmeffvit.layers.points.level import relative_bins
-from mmeffvit.models.points import ConDaFormer, PointSegmentor
+from mmeffvit.models.points import ConDaFormer, FlatFormer, PointSegmentor
 from mmeffvit.ops.points import grid_cluster, unique_rows, window_attention
 
 COLUMNS = [
@@ -163,16 +167,82 @@ def prepare_attention(arch: str, num_points: int, implementation: str, device: s
     return call
 
 
-PREPARE = {"network": prepare_network, "attention": prepare_attention}
+def describe_room(arch: str, num_points: int) -> tuple[int, int]:
+    """Tokens of the first pooled level, and pairs that attend in its three planes."""
+    level = first_level(arch, num_points, "cpu")
+    settings = ConDaFormer.arch_zoo[arch]
+    planes = level.plane_windows(settings["window_size"], settings["quant_size"], shifted=False)
+    return len(level), sum(int(windows.counts.square().sum()) for windows in planes)
+
+
+def synthetic_pillars(num_pillars: int, grid: tuple[int, int], seed: int = 0) -> Tensor:
+    """(N, 4) distinct pillars (batch, z, y, x) around the sensor, as many at every distance."""
+    generator = torch.Generator().manual_seed(seed)
+    sides, cells = torch.tensor(grid), torch.empty(0, 2, dtype=torch.int64)
+    while len(cells) < num_pillars:
+        distance, turn = torch.rand(2, 4 * num_pillars, generator=generator)
+        direction = torch.stack((turn, turn + 0.25), dim=1).mul(2 * math.pi).sin()
+        new = ((0.5 + 0.5 * distance[:, None] * direction) * sides).long()
+        cells = unique_rows(torch.cat((cells, new))).rows
+    cells = cells[torch.randperm(len(cells), generator=generator)[:num_pillars]]
+    x, y = unique_rows(cells).rows.unbind(1)
+    return torch.stack((torch.zeros_like(x), torch.zeros_like(x), y, x), dim=1)
+
+
+def prepare_flatformer(arch: str, num_points: int, implementation: str, device: str) -> Callable:
+    """A call of the middle encoder alone, without gradients."""
+    torch.manual_seed(0)
+    network = FlatFormer(arch).to(device).eval()
+    coors = synthetic_pillars(num_points, network.grid_size).to(device)
+    feats = torch.randn(len(coors), network.in_channels, device=device)
+
+    def call() -> None:
+        with torch.no_grad():
+            network(feats, coors, 1)
+
+    return call
+
+
+def describe_pillars(arch: str, num_points: int) -> tuple[int, int]:
+    """Tokens with those that fill the last group, and pairs that attend in a layer."""
+    size = FlatFormer.arch_zoo[arch]["group_size"]
+    groups = math.ceil(num_points / size)
+    return groups * size, groups * size**2
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What can be measured.
+
+    Attributes:
+        network: The class whose variants there are.
+        prepare: (arch, points, implementation, device) to a call.
+        describe: (arch, points) to tokens and pairs.
+        implementations: Those that are measured by default; one without a name has no choice.
+    """
+
+    network: type
+    prepare: Callable[[str, int, str, str], Callable]
+    describe: Callable[[str, int], tuple[int, int]]
+    implementations: tuple[str, ...]
+
+
+BENCHMARKS = {
+    "network": Benchmark(ConDaFormer, prepare_network, describe_room, ("fused",)),
+    "attention": Benchmark(ConDaFormer, prepare_attention, describe_room, ("fused", "reference")),
+    "flatformer": Benchmark(FlatFormer, prepare_flatformer, describe_pillars, ("",)),
+}
 
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=PREPARE)
-    parser.add_argument("--arch", choices=ConDaFormer.arch_zoo, default="s3dis")
-    parser.add_argument("--points", nargs="+", type=int, default=[20000, 40000])
+    parser.add_argument("what", choices=BENCHMARKS)
+    parser.add_argument("--arch", help="variant (default: the first one of the network)")
+    parser.add_argument(
+        "--points", nargs="+", type=int, default=[20000, 40000], help="points, or pillars"
+    )
     parser.add_argument(
         "--implementations",
         nargs="+",
@@ -186,16 +256,24 @@ def parse_args(argv=None):
     parser.add_argument("--no-memory", action="store_true", help="leave peak memory out")
     parser.add_argument("--out", type=Path, metavar="CSV", help="write the results here")
     args = parser.parse_args(argv)
+    benchmark = BENCHMARKS[args.what]
+    variants = list(benchmark.network.arch_zoo)
+    args.arch = args.arch or variants[0]
+    if args.arch not in variants:
+        parser.error(f"'{args.what}' has the variants {', '.join(variants)}, not '{args.arch}'")
     if args.implementations is None:
-        args.implementations = ["fused"] if args.what == "network" else ["fused", "reference"]
+        args.implementations = list(benchmark.implementations)
+    elif "" in benchmark.implementations:
+        parser.error(f"'{args.what}' has one implementation only")
     if min(args.points) < 100:
-        parser.error("rooms need at least 100 points")
+        parser.error("rooms and sweeps need at least 100 points")
     return args
 
 
 def measure(args: argparse.Namespace, num_points: int) -> list[dict[str, str]]:
-    """Rows of one room: all implementations in turn, then the memory of each in its own process."""
-    prepare = PREPARE[args.what]
+    """Rows of one size: all implementations in turn, then the memory of each in its own process."""
+    benchmark = BENCHMARKS[args.what]
+    prepare = benchmark.prepare
     calls = {
         name: prepare(args.arch, num_points, name, args.device) for name in args.implementations
     }
@@ -214,10 +292,7 @@ def measure(args: argparse.Namespace, num_points: int) -> list[dict[str, str]]:
     times = time_in_turn(
         {name: counted(name) for name in calls}, args.rounds, args.warmup, synchronize
     )
-    level = first_level(args.arch, num_points, "cpu")
-    arch = ConDaFormer.arch_zoo[args.arch]
-    planes = level.plane_windows(arch["window_size"], arch["quant_size"], shifted=False)
-    pairs = sum(int(windows.counts.square().sum()) for windows in planes)
+    tokens, pairs = benchmark.describe(args.arch, num_points)
     calls.clear()
     peaks = {}
     if not args.no_memory:
@@ -228,11 +303,11 @@ def measure(args: argparse.Namespace, num_points: int) -> list[dict[str, str]]:
     for name in args.implementations:
         row = {
             "what": args.what,
-            "arch": f"condaformer-{args.arch}",
+            "arch": f"{benchmark.network.family}-{args.arch}",
             "implementation": name,
             "device": args.device,
             "points": str(num_points),
-            "tokens": str(len(level)),
+            "tokens": str(tokens),
             "pairs": str(pairs),
             "rounds": str(args.rounds),
             "time_s": f"{statistics.median(times[name]):.3f}",
@@ -280,7 +355,9 @@ def main(argv=None):
             points = [int(row["points"]) for row in own]
             for column in ("time_s", "cpu_s"):
                 exponent = growth_exponent(points, [float(row[column]) for row in own])
-                print(f"{name}: {column} grows with the points to the power of {exponent:.2f}")
+                print(
+                    f"{name or args.what}: {column} grows with the points to the power of {exponent:.2f}"
+                )
     if args.out is not None:
         print(f"written to {args.out}")
 

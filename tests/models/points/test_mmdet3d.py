@@ -183,7 +183,6 @@ class TestInstalledMmdet3d:
                     "type": "MinkUNetHead",
                     "channels": 48,
                     "num_classes": 4,
-                    "batch_first": True,
                     "dropout_ratio": 0,
                     "loss_decode": {"type": "mmdet.CrossEntropyLoss", "avg_non_ignore": True},
                     "ignore_index": 255,
