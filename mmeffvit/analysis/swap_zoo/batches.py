@@ -12,6 +12,8 @@ from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from torch import Tensor
 
 _BOXES = 4
+#: classes of detectors that are asked in words
+TEXT = ("person", "car", "dog")
 
 
 class Batches:
@@ -29,7 +31,7 @@ class Batches:
         self.random = np.random.default_rng(seed)
         model = cfg.model
         self.kind = str(model.type).rpartition(".")[2]
-        self.num_classes = len(_TEXT) if "language_model" in model else _thing_classes(model)
+        self.num_classes = len(TEXT) if "language_model" in model else _thing_classes(model)
 
     def training(self) -> dict[str, Any]:
         """Two images, or what the model takes for that, with annotations."""
@@ -97,7 +99,7 @@ class Batches:
                 "flip_direction": None,
                 "homography_matrix": np.eye(3, dtype=np.float32),
                 "border": np.array([0, self.side, 0, self.side], dtype=np.float32),
-                "text": _TEXT,
+                "text": TEXT,
                 "custom_entities": False,
             }
         )
@@ -179,9 +181,6 @@ class Batches:
         labels = torch.zeros(1, 320, 800, dtype=torch.uint8)
         sample.gt_sem_seg = PixelData(sem_seg=labels)
         return {"inputs": self._image(320, 800), "data_samples": sample}
-
-
-_TEXT = ("person", "car", "dog")
 
 
 def _collate(samples: list[dict[str, Any]]) -> dict[str, list]:

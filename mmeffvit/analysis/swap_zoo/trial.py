@@ -13,7 +13,8 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope
 
-from mmeffvit.analysis.swap_zoo.batches import Batches
+from mmeffvit.analysis.swap_zoo.batches import TEXT, Batches
+from mmeffvit.analysis.swap_zoo.language import with_bert, write_bert
 from mmeffvit.analysis.swap_zoo.methods import Method
 from mmeffvit.engine.launch import load_config
 from mmeffvit.swap import swap_backbone
@@ -31,7 +32,7 @@ TINY = {
 }
 #: sides of images: some necks halve maps more often than 64 pixels allow, and QueryInst's random
 #: boxes have to lie in the image
-_SIDES = {"mmdet/fpg": 128, "mmdet/nas_fpn": 128, "mmdet/queryinst": 128}
+_SIDES = {"mmdet/fpg": 128, "mmdet/nas_fpn": 128, "mmdet/queryinst": 128, "mmdet/glip": 128}
 _TRACKERS = ("SORT", "DeepSORT", "ByteTrack", "OCSORT", "StrongSORT")
 
 
@@ -62,8 +63,7 @@ def try_method(method: Method, backbone: str = "ravlt", swap: bool = True) -> di
     scope = cfg.get("default_scope") or method.toolbox
     MessageHub.get_current_instance().update_info_dict({"iter": 0, "epoch": 0})  # as in a run
     with DefaultScope.overwrite_default_scope(scope):
-        model = MODELS.build(cfg.model)
-        model.init_weights()
+        model = _build(cfg)
         if hasattr(model, "set_epoch"):  # by a hook, in a run
             model.set_epoch(0)
         batches = Batches(cfg, _SIDES.get(method.key, 64))
@@ -82,6 +82,29 @@ def try_method(method: Method, backbone: str = "ravlt", swap: bool = True) -> di
         "without_gradient": len(without),
         "seconds": round(time.perf_counter() - start, 1),
     }
+
+
+def _build(cfg: Config) -> Any:
+    if "language_model" in cfg.model:
+        with tempfile.TemporaryDirectory() as folder:
+            write_bert(Path(folder), TEXT)
+            changed = with_bert(plain(cfg.model), Path(folder))
+            model = MODELS.build(Config(changed)._cfg_dict)
+    else:
+        model = MODELS.build(cfg.model)
+    model.init_weights()
+    if cfg.model.type == "QueryInst":
+        _keep_boxes(model)
+    return model
+
+
+def _keep_boxes(model: Any) -> None:
+    """Leave boxes where they start, at the whole image: random steps lead out of it.
+
+    mmdet cannot paste the masks of such boxes on a CPU.
+    """
+    for head in model.roi_head.bbox_head:
+        torch.nn.init.zeros_(head.fc_reg.weight)
 
 
 def reload(cfg: Config) -> Config:
