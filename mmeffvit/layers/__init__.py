@@ -4,7 +4,13 @@ from mmeffvit.layers.context import MapContext
 from mmeffvit.layers.depthwise import DepthwiseConv2d
 from mmeffvit.layers.drop_path import DropPath
 from mmeffvit.layers.ffn import ConvFFN
-from mmeffvit.layers.mixers import LePEAttention, S3AMixer, SECMixer, TokenMixer
+from mmeffvit.layers.mixers import (
+    LePEAttention,
+    RotaryLePEAttention,
+    S3AMixer,
+    SECMixer,
+    TokenMixer,
+)
 from mmeffvit.layers.mixers.masa import MaSAMixer
 from mmeffvit.layers.mixers.rala import GatedSoftmaxMixer, RALAMixer
 from mmeffvit.layers.norm import LayerNorm2d
@@ -24,6 +30,7 @@ __all__ = [
     "MaSAMixer",
     "MapContext",
     "RALAMixer",
+    "RotaryLePEAttention",
     "S3AMixer",
     "SECMixer",
     "TokenMixer",

@@ -19,7 +19,7 @@ from mmeffvit.checkpoint import write_checkpoint
 from mmeffvit.models.classifier import create_classifier
 from tests.tools import runs
 
-from .documents import ROOT, python_blocks
+from .documents import ROOT, WALKED_THROUGH, python_blocks
 
 #: programs, by a line of theirs, that other tests run
 ELSEWHERE = {
@@ -27,8 +27,6 @@ ELSEWHERE = {
     "torch.onnx.export(program, dynamo=True)": "models/backbones/test_export.py",
     "@register_drawing(MyMixer)": "visualization/test_attention.py",
 }
-#: written literally into a copy of the project
-WALKED_THROUGH = {"docs/add_a_network.md": "docs/test_add_a_network.py"}
 #: a detector that a config without one goes into
 DETECTOR = "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py"
 
