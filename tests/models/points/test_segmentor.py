@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.dataset import pseudo_collate
+from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mmeffvit.checkpoint import CheckpointError, write_checkpoint
@@ -212,6 +213,13 @@ def test_weights_of_a_whole_model(model, tmp_path, suffix):
     loaded.init_weights()
     for key, value in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], value), key
+    if suffix == "pth":
+        # what a runner does with `load_from`
+        torch.manual_seed(2)
+        loaded = MODELS.build(SEGMENTOR)
+        load_checkpoint(loaded, str(path), strict=True)
+        for key, value in model.state_dict().items():
+            assert torch.equal(loaded.state_dict()[key], value), key
     other = {**SEGMENTOR, "init_cfg": init, "decode_head": {"num_classes": 3}}
     with pytest.raises(CheckpointError, match=r"decode_head.conv_seg.weight is \(4, 48\)"):
         MODELS.build(other).init_weights()
