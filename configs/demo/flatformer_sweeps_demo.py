@@ -79,12 +79,13 @@ test_cfg = dict(type="TestLoop")
 
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=3e-3, weight_decay=0.05, fused=True),
+    # a short memory of squared gradients: those of the first steps are the largest
+    optimizer=dict(type="AdamW", lr=5e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
     paramwise_cfg=dict(norm_decay_mult=0.0),
     clip_grad=dict(max_norm=10, norm_type=2),
 )
 param_scheduler = [
-    dict(type="OneCycleLR", eta_max=3e-3, pct_start=0.2, total_steps=max_iters, by_epoch=False)
+    dict(type="OneCycleLR", eta_max=5e-3, pct_start=0.2, total_steps=max_iters, by_epoch=False)
 ]
 
 # leaves predictions.png and curves.png in the work directory
