@@ -25,10 +25,15 @@ class PointSegHead(BaseModule):
         num_classes: Number of classes.
         ignore_index: Label of voxels that do not count.
         dropout_ratio: Of features before the classifier.
+        class_weight: Weight of each class in the cross-entropy; the loss is divided by the sum of
+            the weights of the voxels that count.
         loss_decode: Config of a loss ``loss(logits, labels, ignore_index=)`` such as
             ``mmdet.CrossEntropyLoss``; None takes cross-entropy, the mean over all voxels that
             count.
         init_cfg: Of mmengine; the classifier starts as torch's linear layers do.
+
+    Raises:
+        ValueError: There is not one weight per class, or there are weights beside `loss_decode`.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class PointSegHead(BaseModule):
         num_classes: int,
         ignore_index: int = 255,
         dropout_ratio: float = 0.0,
+        class_weight: Sequence[float] | None = None,
         loss_decode: Mapping[str, Any] | nn.Module | None = None,
         init_cfg: dict | list | None = None,
     ):
@@ -44,6 +50,15 @@ class PointSegHead(BaseModule):
         self.channels = channels
         self.num_classes = num_classes
         self.ignore_index = ignore_index
+        if class_weight is not None and loss_decode is not None:
+            raise ValueError("class_weight is of the default loss; loss_decode has its own")
+        if class_weight is not None and len(class_weight) != num_classes:
+            raise ValueError(
+                f"class_weight needs one entry for each of {num_classes} classes, got "
+                f"{len(class_weight)}"
+            )
+        weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
+        self.register_buffer("class_weight", weight, persistent=False)
         self.loss_decode = None if loss_decode is None else build_module(loss_decode)
         self.dropout = nn.Dropout(dropout_ratio)
         self.conv_seg = nn.Linear(channels, num_classes)
@@ -80,11 +95,13 @@ class PointSegHead(BaseModule):
         if self.loss_decode is not None:
             loss = self.loss_decode(logits, labels, ignore_index=self.ignore_index)
         else:
+            weight = self.class_weight
             loss = F.cross_entropy(
-                logits.float(), labels, ignore_index=self.ignore_index, reduction="sum"
+                logits.float(), labels, weight, ignore_index=self.ignore_index, reduction="sum"
             )
+            total = counts.float().sum() if weight is None else weight[labels[counts]].sum()
             # a batch in which nothing counts has no loss, not NaN
-            loss = loss / counts.sum().clamp_min(1)
+            loss = loss / total.clamp_min(1e-6)
         return {"loss_sem_seg": loss}
 
     def predict(self, x: Tensor, data_samples: Sequence[PointDataSample]) -> list[Tensor]:

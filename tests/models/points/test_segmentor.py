@@ -90,6 +90,19 @@ class TestHead:
         with pytest.raises(ValueError, match=r"0..2, or 255 .* got \[-1, 3\]"):
             head.loss(x, [self.sample(0, 3, 255, -1)])
 
+    def test_weights_of_classes(self):
+        weight = [1.0, 2.0, 0.5]
+        head, x = PointSegHead(5, 3, class_weight=weight), torch.randn(4, 5)
+        assert not any("weight" in key and "conv_seg" not in key for key in head.state_dict())
+        loss = head.loss(x, [self.sample(0, 1, 255, 2)])["loss_sem_seg"]
+        kept, labels = head(x)[[0, 1, 3]], torch.tensor([0, 1, 2])
+        torch.testing.assert_close(loss, F.cross_entropy(kept, labels, torch.tensor(weight)))
+        assert head.loss(x, [self.sample(255, 255, 255, 255)])["loss_sem_seg"] == 0
+        with pytest.raises(ValueError, match="one entry for each of 3 classes, got 2"):
+            PointSegHead(5, 3, class_weight=[1, 2])
+        with pytest.raises(ValueError, match="loss_decode has its own"):
+            PointSegHead(5, 3, class_weight=weight, loss_decode={"type": "mmeffvit.HalfLoss"})
+
     def test_loss_of_a_toolbox(self):
         @MODELS.register_module(force=True)
         class HalfLoss(nn.Module):
