@@ -94,6 +94,7 @@ custom_hooks = [
     dict(
         type="mmeffvit.PointDetFiguresHook",
         title="FlatFormer on sweeps of made-up streets",
+        score_thr=0.2,  # scores are multiplied by the predicted overlap
         bounds=(0, -20, 40, 20),
     ),
 ]
