@@ -114,8 +114,10 @@ def test_follow_the_steps(project):
 
 def run(project, *words):
     environment = {**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
-    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_CURRENT_TEST"):
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_CURRENT_TEST"):
         environment.pop(name, None)
+    # the tests give a worker its share of the processors: here one
+    environment["PYTEST_XDIST_WORKER_COUNT"] = str(os.cpu_count() or 1)
     done = subprocess.run(
         [sys.executable, *words],
         cwd=project,
