@@ -1,4 +1,5 @@
 # make demo                    install, train Mask R-CNN with SecViT on digits, evaluate, draw
+# make demo-points             install, train ConDaFormer on rooms and FlatFormer on LiDAR sweeps, draw
 # make test                    install, run the whole test suite
 # make test DIST=openmmlab     the same on the official OpenMMLab packages (default: the onedl forks)
 # make lint                    what the pre-commit hooks check
@@ -19,7 +20,7 @@ ENV := .venv/$(DIST)
 PIP_INSTALL := -m pip install --disable-pip-version-check --constraint requirements/constraints.txt
 INPUTS := pyproject.toml setup.py requirements/constraints.txt
 
-.PHONY: demo test lint install clean
+.PHONY: demo demo-points test lint install clean
 
 install: $(ENV)/installed
 
@@ -43,6 +44,11 @@ test: install
 
 demo: install
 	$(ENV)/bin/python tools/train.py configs/demo/mask_rcnn_secvit_demo.py --work-dir $(WORK_DIR)
+
+demo-points: install
+	$(ENV)/bin/python tools/train.py configs/demo/condaformer_rooms_demo.py
+	$(ENV)/bin/python tools/train.py configs/demo/condaformer_hybrid_rooms_demo.py
+	$(ENV)/bin/python tools/train.py configs/demo/flatformer_sweeps_demo.py
 
 lint: install
 	$(ENV)/bin/python -m ruff check .

@@ -6,7 +6,7 @@ model = dict(
     backbone=dict(
         init_cfg=dict(
             type="Pretrained",
-            checkpoint="work_dirs/secvit_cls_demo/epoch_12.pth",
+            checkpoint="work_dirs/secvit_cls_demo/epoch_4.pth",
             prefix="backbone.",
         )
     )

@@ -26,14 +26,15 @@ model = dict(
     train_cfg=None,
 )
 
-max_epochs = 12
+max_epochs = 4
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05, fused=True),
+    # a short memory of squared gradients: those of the first steps are ten times as large
+    optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
     constructor="mmeffvit.LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(no_decay=True),
     clip_grad=dict(max_norm=5, norm_type=2),

@@ -18,7 +18,8 @@ model = dict(
         type="mmeffvit.RMT",
         arch=dict(
             embed_dims=(32, 64, 128, 256),
-            depths=(1, 1, 3, 1),
+            # most blocks at stride 8: at stride 16 a digit has few cells left
+            depths=(1, 4, 2, 1),
             num_heads=(1, 2, 4, 8),
             mlp_ratios=(3, 3, 3, 3),
             decay_inits=(2, 2, 2, 2),
@@ -36,15 +37,17 @@ model = dict(
     ),
 )
 
-max_iters = 2400
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=200)
+max_iters = 3600
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=300)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
 optim_wrapper = dict(
     type="OptimWrapper",
     # a short memory of squared gradients: those of the first steps are ten times as large
-    optimizer=dict(type="AdamW", lr=4e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
+    optimizer=dict(type="AdamW", lr=3e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
+    constructor="mmeffvit.LayerDecayOptimWrapperConstructor",
+    paramwise_cfg=dict(no_decay=True),
     clip_grad=dict(max_norm=5, norm_type=2),
 )
 param_scheduler = [
@@ -65,7 +68,7 @@ default_hooks = dict(
     logger=dict(type="LoggerHook", interval=10, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(
-        type="mmeffvit.SafeCheckpointHook", by_epoch=False, interval=200, max_keep_ckpts=3
+        type="mmeffvit.SafeCheckpointHook", by_epoch=False, interval=300, max_keep_ckpts=3
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     visualization=dict(type="SegVisualizationHook"),

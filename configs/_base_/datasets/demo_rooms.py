@@ -4,7 +4,7 @@ _base_ = "s3dis_rooms.py"
 
 data_root = "data/rooms/"
 make = dict(num_train=240, num_val=40, seed=0)
-voxel_size = 0.08
+voxel_size = 0.1
 
 train_pipeline = [*_base_.train_pipeline]
 train_pipeline[5] = dict(type="mmeffvit.GridSample", voxel_size=voxel_size, mode="train")
@@ -12,7 +12,7 @@ val_pipeline = [*_base_.val_pipeline]
 val_pipeline[2] = dict(type="mmeffvit.GridSample", voxel_size=voxel_size, mode="val")
 
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=3,
     num_workers=0,  # reading is a fraction of a step; every processor is for the model
     persistent_workers=False,
     sampler=dict(_delete_=True, type="InfiniteSampler", shuffle=True),

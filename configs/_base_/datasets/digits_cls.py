@@ -1,8 +1,8 @@
 # One handwritten digit in clutter per image, in ImageNet's layout, written to data/digits_cls on
-# first use (some seconds). At 64 px digits are as large as the larger ones in the detection data.
+# first use (half a minute). At 64 px digits are as large as the larger ones in the detection data.
 dataset_type = "mmeffvit.DigitsClsDataset"
 data_root = "data/digits_cls/"
-make = dict(num_train=6000, num_val=1000, image_size=64, seed=0)
+make = dict(num_train=30000, num_val=1000, image_size=64, seed=0)
 backend_args = None
 
 data_preprocessor = dict(
