@@ -139,10 +139,10 @@ def _bare(value: Any) -> Any:
     return value
 
 
-#: settings of training and testing that cost time and are no part of a network
-_FEWER = {"num_points": 256, "num": 32, "nms_pre": 100, "max_per_img": 100}
 #: 64 pixels have fewer cells than DINO has queries
 _QUERIES = 50
+#: settings of training and testing that cost time and are no part of a network
+_FEWER = {"num_points": 256, "num": 32, "nms_pre": 100, "max_per_img": _QUERIES}
 
 
 def _cheaper(value: Any, inside: bool = False) -> Any:

@@ -1,0 +1,92 @@
+"""The demos of point clouds from end to end, as `make demo-points` runs them, in two steps."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from tests.tools import runs
+
+LOADERS = ("train", "val", "test")
+CONFIGS = {
+    # what it inherits is that of condaformer_rooms_demo.py
+    "condaformer_hybrid_rooms_demo": ("mIoU", 2),
+    "flatformer_sweeps_demo": ("AP_bev", 2),
+}
+
+
+def options(num_val):
+    made = [
+        f"{name}_dataloader.dataset.make.{key}={value}"
+        for name in LOADERS
+        # one room for each area
+        for key, value in (("num_train", 5), ("num_val", num_val), ("seed", 0))
+    ]
+    steps = ["train_cfg.max_iters=2", "train_cfg.val_interval=2", "default_hooks.logger.interval=1"]
+    return ["--cfg-options", *made, *steps]
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def demo(request, tmp_path_factory):
+    root = tmp_path_factory.mktemp(request.param)
+    config = runs.ROOT / "configs" / "demo" / f"{request.param}.py"
+    metric, num_val = CONFIGS[request.param]
+    arguments = [config, "--data-root", root / "data", "--work-dir", root / "run"]
+    with runs.main("train.py") as train:
+        train(*arguments, *options(num_val))
+    return root, config, metric, options(num_val)
+
+
+def scalars(folder):
+    (path,) = folder.glob("*/vis_data/scalars.json")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_trains_measures_and_draws(demo):
+    root, _, metric, _ = demo
+    records = scalars(root / "run")
+    losses = [record["loss"] for record in records if "loss" in record]
+    assert len(losses) == 2
+    assert all(0 < loss < 1000 for loss in losses)
+    (measured,) = [record[metric] for record in records if metric in record]
+    assert 0 <= measured <= 1
+    for name in ("predictions.png", "curves.png"):
+        with Image.open(root / "run" / name) as picture:
+            assert min(picture.size) > 300
+            assert len(picture.convert("RGB").getcolors(10**6)) > 50
+
+
+def test_testing_gives_the_same(demo):
+    root, config, metric, opts = demo
+    with runs.main("test.py") as test:
+        test(
+            config,
+            root / "run" / "iter_2.pth",
+            "--data-root",
+            root / "data",
+            "--work-dir",
+            root / "test",
+            *opts,
+        )
+    (tested,) = root.glob("test/*/*.json")
+    trained = [record for record in scalars(root / "run") if metric in record]
+    assert json.loads(tested.read_text())[metric] == pytest.approx(trained[0][metric], abs=1e-6)
+
+
+def test_configs_of_rooms_differ_in_mixers_only():
+    from mmeffvit.engine.launch import load_config
+
+    plain, hybrid = (
+        load_config(str(runs.ROOT / f"configs/demo/condaformer_{name}demo.py"))
+        for name in ("rooms_", "hybrid_rooms_")
+    )
+    mixers = hybrid.model.backbone.pop("mixer")
+    assert hybrid.model == plain.model
+    assert {mixer.type for mixer in mixers} == {
+        "mmeffvit.TriPlaneMixer",
+        "mmeffvit.PointRALAMixer",
+        "mmeffvit.PointSECMixer",
+    }
+    arch = plain.model.backbone.arch
+    assert mixers[0].window_size == arch.window_size
+    assert hybrid.train_dataloader == plain.train_dataloader
