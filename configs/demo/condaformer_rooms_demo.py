@@ -35,8 +35,8 @@ model = dict(
     ),
 )
 
-max_iters = 400
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=100)
+max_iters = 240
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=60)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
@@ -60,7 +60,7 @@ custom_hooks = [
 ]
 default_hooks = dict(
     logger=dict(interval=5, log_metric_by_epoch=False),
-    checkpoint=dict(by_epoch=False, interval=100),
+    checkpoint=dict(by_epoch=False, interval=60),
 )
 log_processor = dict(window_size=5, by_epoch=False)
 visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")])
