@@ -84,7 +84,9 @@ def _all(collections: list[Collection], link: _Link) -> str:
         for collection, models in of_task:
             url = collection.paper["URL"]
             published = any(model.published for model in models)
-            source = f"Published: {collection.published_in}" if published else "No published figures at hand"
+            source = "No published figures at hand"
+            if published:
+                source = f"Published: {collection.published_in}"
             parts.append(
                 f"\n### {collection.network}: {task.title[0].lower()}{task.title[1:]}\n\n"
                 f"{link('Configs', collection.readme)}, [paper]({url}). {source}.\n\n"

@@ -355,9 +355,8 @@ def main(argv=None):
             points = [int(row["points"]) for row in own]
             for column in ("time_s", "cpu_s"):
                 exponent = growth_exponent(points, [float(row[column]) for row in own])
-                print(
-                    f"{name or args.what}: {column} grows with the points to the power of {exponent:.2f}"
-                )
+                of_what = f"{name or args.what}: {column}"
+                print(f"{of_what} grows with the points to the power of {exponent:.2f}")
     if args.out is not None:
         print(f"written to {args.out}")
 

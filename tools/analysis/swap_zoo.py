@@ -34,7 +34,9 @@ def versions():
 def main(argv=None):
     args = parse_args(argv)
     compat.setup()
-    import mmseg.models  # noqa: F401 (once here, and not in the process of every method)
+    # once here, and not in the process of every method; CLRNet's preprocessor is among data sets
+    import mmdet.datasets  # noqa: F401
+    import mmseg.models  # noqa: F401
 
     from mmeffvit.analysis.swap_zoo import methods, sweep, table
 

@@ -1,11 +1,11 @@
 # Small scenes with two large handwritten digits in ADE20K's layout, written to data/digits_ade on
-# first use (half a minute). Eleven classes: the digits and the background; crowds of digits are not
+# first use (a minute). Eleven classes: the digits and the background; crowds of digits are not
 # labelled. Every second image for training has neither texture nor clutter: it shows what a digit
 # is, which cluttered images alone take long to teach.
 dataset_type = "mmeffvit.DigitsSegDataset"
 data_root = "data/digits_ade/"
 make = dict(
-    num_train=12000,
+    num_train=30000,
     num_val=200,
     image_size=64,
     max_digits=2,

@@ -60,6 +60,8 @@ def try_method(method: Method, backbone: str = "ravlt", swap: bool = True) -> di
     cfg.model = Config(_cheaper(_bare(plain(cfg.model))))._cfg_dict
     if cfg.model.get("num_queries"):
         cfg.model.num_queries = min(cfg.model.num_queries, _QUERIES)
+        if "max_per_img" in (cfg.model.get("test_cfg") or {}):
+            cfg.model.test_cfg.max_per_img = min(cfg.model.test_cfg.max_per_img, _QUERIES)
     scope = cfg.get("default_scope") or method.toolbox
     MessageHub.get_current_instance().update_info_dict({"iter": 0, "epoch": 0})  # as in a run
     with DefaultScope.overwrite_default_scope(scope):
@@ -142,7 +144,7 @@ def _bare(value: Any) -> Any:
 #: 64 pixels have fewer cells than DINO has queries
 _QUERIES = 50
 #: settings of training and testing that cost time and are no part of a network
-_FEWER = {"num_points": 256, "num": 32, "nms_pre": 100, "max_per_img": _QUERIES}
+_FEWER = {"num_points": 256, "num": 32, "nms_pre": 100, "max_per_img": 100}
 
 
 def _cheaper(value: Any, inside: bool = False) -> Any:
