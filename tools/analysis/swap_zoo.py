@@ -7,6 +7,8 @@ call goes on where the first was interrupted.
 
 import argparse
 import os
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,8 +29,11 @@ def parse_args(argv=None):
 
 def versions():
     """Of the packages that were measured."""
-    packages = compat.probe().packages
-    return ", ".join(f"{name} {packages[name]}" for name in sorted(packages) if "mm" in name)
+    packages = {key: value for key, value in compat.probe().packages.items() if "mm" in key}
+    for name in ("torch", "timm", "transformers"):  # the last two for the configs that need them
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
+    return ", ".join(f"{name} {packages[name]}" for name in sorted(packages))
 
 
 def main(argv=None):
