@@ -37,7 +37,7 @@ model = dict(
     ),
 )
 
-max_iters = 4500
+max_iters = 6000
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=300)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
