@@ -59,7 +59,7 @@ def test_every_config_swaps(shard):
 
 
 @pytest.mark.parametrize(
-    "key", ["mmdet/retinanet", "mmdet/reid", "mmdet/qdtrack", "mmdet/ld", "mmseg/deeplabv3plus"]
+    "key", ["mmdet/retinanet", "mmdet/reid", "mmdet/qdtrack", "mmdet/ld", "mmseg/pspnet"]
 )
 def test_trains_and_predicts(key):
     result = trial.try_method(methods.find_method(*key.split("/")))
