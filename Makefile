@@ -20,7 +20,7 @@ ENV := .venv/$(DIST)
 PIP_INSTALL := -m pip install --disable-pip-version-check --constraint requirements/constraints.txt
 INPUTS := pyproject.toml setup.py requirements/constraints.txt
 
-.PHONY: demo demo-points test lint install clean
+.PHONY: demo demo-points demo-rooms demo-sweeps test lint install clean
 
 install: $(ENV)/installed
 
@@ -45,9 +45,15 @@ test: install
 demo: install
 	$(ENV)/bin/python tools/train.py configs/demo/mask_rcnn_secvit_demo.py --work-dir $(WORK_DIR)
 
+# Two threads hardly speed these small networks up: one each, side by side.
 demo-points: install
+	OMP_NUM_THREADS=1 $(MAKE) --jobs 2 demo-rooms demo-sweeps
+
+demo-rooms: install
 	$(ENV)/bin/python tools/train.py configs/demo/condaformer_rooms_demo.py
 	$(ENV)/bin/python tools/train.py configs/demo/condaformer_hybrid_rooms_demo.py
+
+demo-sweeps: install
 	$(ENV)/bin/python tools/train.py configs/demo/flatformer_sweeps_demo.py
 
 lint: install
