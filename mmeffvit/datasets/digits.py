@@ -20,7 +20,7 @@ import numpy as np
 
 from mmeffvit.datasets import digits_ade, digits_imagenet, digits_images, digits_scene
 from mmeffvit.datasets.digits_images import DIGITS_METAINFO
-from mmeffvit.datasets.folders import ensure_folder
+from mmeffvit.datasets.folders import check_least, ensure_folder
 from mmeffvit.datasets.polygons import (
     mask_extent,
     mask_iou,
@@ -82,15 +82,13 @@ def ensure_digits(
         ForeignFolderError: `root` holds something that is not this data.
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    for name, value, least in (
-        ("num_train", num_train, 1),
-        ("num_val", num_val, 1),
-        ("image_size", min(height, width), 64),
-        ("max_digits", max_digits, 1),
-        ("seed", seed, 0),
-    ):
-        if value < least:
-            raise ValueError(f"{name} is {value}; it must be at least {least}")
+    check_least(
+        num_train=(num_train, 1),
+        num_val=(num_val, 1),
+        image_size=(min(height, width), 64),
+        max_digits=(max_digits, 1),
+        seed=(seed, 0),
+    )
     if layout not in _WRITERS:
         raise ValueError(f"layout is {layout!r}; it must be one of {sorted(_WRITERS)}")
     config = {

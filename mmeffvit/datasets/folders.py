@@ -70,6 +70,17 @@ def ensure_folder(
             shutil.rmtree(scratch, ignore_errors=True)
 
 
+def check_least(**limits: tuple[float, float]) -> None:
+    """Raise a ValueError that names the first argument below its least value.
+
+    Args:
+        **limits: For each argument, its value and the least that is allowed.
+    """
+    for name, (value, least) in limits.items():
+        if value < least:
+            raise ValueError(f"{name} is {value}; it must be at least {least}")
+
+
 def is_whole(root: Path, config: dict) -> bool:
     """Whether `root` was written from `config` and every file is there with its size."""
     manifest = _read_manifest(root)

@@ -123,19 +123,7 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        split="val",
-        num_classes=num_classes,
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
+    val_dataloader, dataset=dict(val_dataloader["dataset"], pipeline=test_pipeline)
 )
 
 val_evaluator = dict(type="mmeffvit.PointSegMetric")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mmeffvit.datasets.folders import ensure_folder
+from mmeffvit.datasets.folders import check_least, ensure_folder
 from mmeffvit.datasets.parallel import make_all
 from mmeffvit.datasets.points.scene_rooms import (
     ROOM_CLASSES,
@@ -74,16 +74,14 @@ def ensure_rooms(
         ValueError: An argument is out of its range.
         ForeignFolderError: `root` holds something that is not this data.
     """
-    for name, value, least in (
-        ("num_train", num_train, 1),
-        ("num_val", num_val, 1),
-        ("seed", seed, 0),
-        ("spacing", spacing, 0.01),
-        ("rays", rays, 500),
-        ("noise", noise, 0),
-    ):
-        if value < least:
-            raise ValueError(f"{name} is {value}; it must be at least {least}")
+    check_least(
+        num_train=(num_train, 1),
+        num_val=(num_val, 1),
+        seed=(seed, 0),
+        spacing=(spacing, 0.01),
+        rays=(rays, 500),
+        noise=(noise, 0),
+    )
     config = {
         "data": "mmeffvit rooms",
         "format_version": FORMAT_VERSION,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmeffvit.datasets.folders import ensure_folder
+from mmeffvit.datasets.folders import check_least, ensure_folder
 from mmeffvit.datasets.parallel import make_all
 from mmeffvit.datasets.points.scene_streets import Street, StreetObject, furnish_street
 
@@ -97,16 +97,14 @@ def ensure_sweeps(
         ValueError: An argument is out of its range.
         ForeignFolderError: `root` holds something that is not this data.
     """
-    for name, value, least in (
-        ("num_train", num_train, 1),
-        ("num_val", num_val, 1),
-        ("seed", seed, 0),
-        ("field", field, 20),
-        ("field_of_view", field_of_view, 30),
-        ("min_points", min_points, 1),
-    ):
-        if value < least:
-            raise ValueError(f"{name} is {value}; it must be at least {least}")
+    check_least(
+        num_train=(num_train, 1),
+        num_val=(num_val, 1),
+        seed=(seed, 0),
+        field=(field, 20),
+        field_of_view=(field_of_view, 30),
+        min_points=(min_points, 1),
+    )
     if field_of_view > 360:
         raise ValueError(f"field_of_view is {field_of_view}; it must be at most 360")
     config = {
