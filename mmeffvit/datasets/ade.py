@@ -1,10 +1,10 @@
 """Data sets in ADE20K's layout, for mmseg."""
 
-from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 
 from mmeffvit.datasets.digits import ensure_digits
 from mmeffvit.datasets.digits_ade import DIGITS_SEG_METAINFO
+from mmeffvit.datasets.made import ensure_made
 from mmeffvit.registry import DATASETS
 
 
@@ -30,16 +30,10 @@ class DigitsSegDataset(BaseSegDataset):
     def __init__(
         self, *args, make: dict | bool = True, reduce_zero_label: bool = True, **kwargs
     ) -> None:
-        self._make = {} if make is True else make
+        self._make = make
         super().__init__(*args, reduce_zero_label=reduce_zero_label, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Write the data if need be, and list the images."""
-        if self._make is not False:
-            ensure_digits(
-                self.data_root,
-                layout="ade20k",
-                **self._make,
-                log=lambda message: print_log(message, logger="current"),
-            )
+        ensure_made(ensure_digits, self.data_root, self._make, layout="ade20k")
         return super().load_data_list()

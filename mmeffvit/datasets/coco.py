@@ -1,9 +1,9 @@
 """Data sets in COCO's layout, for mmdet."""
 
 from mmdet.datasets import CocoDataset
-from mmengine.logging import print_log
 
 from mmeffvit.datasets.digits import DIGITS_METAINFO, ensure_digits
+from mmeffvit.datasets.made import ensure_made
 from mmeffvit.registry import DATASETS
 
 
@@ -23,15 +23,10 @@ class DigitsDataset(CocoDataset):
     METAINFO = DIGITS_METAINFO
 
     def __init__(self, *args, make: dict | bool = True, **kwargs) -> None:
-        self._make = {} if make is True else make
+        self._make = make
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Write the data if need be, and read the annotations."""
-        if self._make is not False:
-            ensure_digits(
-                self.data_root,
-                **self._make,
-                log=lambda message: print_log(message, logger="current"),
-            )
+        ensure_made(ensure_digits, self.data_root, self._make)
         return super().load_data_list()

@@ -1,9 +1,9 @@
 """Data sets in ImageNet's layout, for mmpretrain."""
 
-from mmengine.logging import print_log
 from mmpretrain.datasets import ImageNet
 
 from mmeffvit.datasets.digits import DIGITS_METAINFO, ensure_digits
+from mmeffvit.datasets.made import ensure_made
 from mmeffvit.registry import DATASETS
 
 
@@ -26,18 +26,12 @@ class DigitsClsDataset(ImageNet):
     METAINFO = DIGITS_METAINFO
 
     def __init__(self, data_root: str, split: str, make: dict | bool = True, **kwargs) -> None:
-        self._make = {} if make is True else make
+        self._make = make
         # mmpretrain looks for the list of files before it is told whether to load it
         kwargs.setdefault("ann_file", f"meta/{split}.txt")
         super().__init__(data_root=data_root, split=split, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Write the data if need be, and read the list of files."""
-        if self._make is not False:
-            ensure_digits(
-                self.data_root,
-                layout="imagenet",
-                **self._make,
-                log=lambda message: print_log(message, logger="current"),
-            )
+        ensure_made(ensure_digits, self.data_root, self._make, layout="imagenet")
         return super().load_data_list()

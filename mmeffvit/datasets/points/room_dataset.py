@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.dataset import BaseDataset
-from mmengine.logging import print_log
 
+from mmeffvit.datasets.made import ensure_made
 from mmeffvit.datasets.points.room_classes import (
     S3DIS_METAINFO,
     SCANNET200_METAINFO,
     SCANNET_METAINFO,
 )
 from mmeffvit.datasets.points.room_file import IGNORE_INDEX
+from mmeffvit.datasets.points.rooms import ensure_rooms
 from mmeffvit.registry import DATASETS
 
 
@@ -102,7 +103,7 @@ class S3DISRoomDataset(RoomDataset):
         if not areas or any(area not in range(1, 7) for area in areas):
             raise ValueError(f"areas must be numbers of 1 to 6, got {areas}")
         self.areas = tuple(areas)
-        self._make = {} if make is True else make
+        self._make = make
         super().__init__(*args, **kwargs)
 
     @property
@@ -111,14 +112,7 @@ class S3DISRoomDataset(RoomDataset):
 
     def load_data_list(self) -> list[dict]:
         """Write the rooms if need be, and list them."""
-        if self._make is not None and self._make is not False:
-            from mmeffvit.datasets.points.rooms import ensure_rooms
-
-            ensure_rooms(
-                self.data_root,
-                **self._make,
-                log=lambda message: print_log(message, logger="current"),
-            )
+        ensure_made(ensure_rooms, self.data_root, self._make)
         return super().load_data_list()
 
 

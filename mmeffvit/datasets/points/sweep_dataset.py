@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from mmengine.dataset import BaseDataset
-from mmengine.logging import print_log
+
+from mmeffvit.datasets.made import ensure_made
+from mmeffvit.datasets.points.sweeps import ensure_sweeps
 
 
 class BaseSweepDataset(BaseDataset):
@@ -27,19 +29,12 @@ class BaseSweepDataset(BaseDataset):
     """
 
     def __init__(self, *args, make: Mapping | bool | None = None, **kwargs):
-        self._make = {} if make is True else make
+        self._make = make
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Write the data if need be, and list the sweeps."""
-        if self._make is not None and self._make is not False:
-            from mmeffvit.datasets.points.sweeps import ensure_sweeps
-
-            ensure_sweeps(
-                self.data_root,
-                **self._make,
-                log=lambda message: print_log(message, logger="current"),
-            )
+        ensure_made(ensure_sweeps, self.data_root, self._make)
         return self.list_sweeps()
 
     def list_sweeps(self) -> list[dict]:
