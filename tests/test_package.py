@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 
 # floors of the house, lowest first; a module imports from its own floor or from below
 FLOORS = [
-    {"ops", "version", "files"},
+    {"version", "files", "errors"},
+    {"ops"},
     {"registry"},
     {"layers"},
     {"models"},

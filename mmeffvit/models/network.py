@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from mmeffvit.errors import did_you_mean
 from mmeffvit.models.official import KeyRule
 
 
@@ -72,8 +72,7 @@ class Network(BaseModule):
     def _resolve_arch(cls, arch: str | Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(arch, str):
             if arch not in cls.arch_zoo:
-                close = difflib.get_close_matches(arch, cls.arch_zoo, n=1)
-                hint = f"; did you mean '{close[0]}'?" if close else ""
+                hint = did_you_mean(arch, cls.arch_zoo)
                 raise ValueError(
                     f"{cls.__name__} has no variant '{arch}'; it has {', '.join(cls.arch_zoo)}, or "
                     f"takes a dict with the keys {', '.join(cls.arch_keys)}{hint}"

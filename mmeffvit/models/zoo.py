@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from typing import Any
 
+from mmeffvit.errors import did_you_mean
 from mmeffvit.models import backbones, points
 from mmeffvit.models.backbones import BaseBackbone
 from mmeffvit.models.network import Network
@@ -40,6 +40,23 @@ def list_backbones(pattern: str = "*") -> list[str]:
     return sorted(fnmatch.filter(names, pattern))
 
 
+def split_name(name: str) -> tuple[str, str]:
+    """Family and variant of a name of :func:`list_backbones`; both may hold dashes.
+
+    Raises:
+        ValueError: No backbone has this name.
+    """
+    names = {
+        f"{family}-{variant}": (family, variant)
+        for family, cls in backbone_classes().items()
+        for variant in cls.arch_zoo
+    }
+    if name not in names:
+        hint = did_you_mean(name, names, most=3) or f"; there are {', '.join(sorted(names))}"
+        raise ValueError(f"no backbone is called '{name}'{hint}")
+    return names[name]
+
+
 def create_backbone(name: str, **kwargs: Any) -> BaseBackbone:
     """Build a backbone by its name.
 
@@ -50,10 +67,5 @@ def create_backbone(name: str, **kwargs: Any) -> BaseBackbone:
     Raises:
         ValueError: No backbone has this name.
     """
-    names = list_backbones()
-    if name not in names:
-        close = difflib.get_close_matches(name, names, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names)}"
-        raise ValueError(f"no backbone is called '{name}'; {hint}")
-    family, _, arch = name.partition("-")
-    return backbone_classes()[family](arch=arch, **kwargs)
+    family, variant = split_name(name)
+    return backbone_classes()[family](arch=variant, **kwargs)

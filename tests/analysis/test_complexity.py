@@ -149,7 +149,7 @@ def test_wrong_input():
         count_detector(Toy(), (64, 64))
     with pytest.raises(ValueError, match="at least 1"):
         count_complexity(Toy(), (0, 64))
-    with pytest.raises(ValueError, match="did you mean secvit-tiny"):
+    with pytest.raises(ValueError, match="did you mean 'secvit-tiny'"):
         build_backbone("secvit-tinny")
     with pytest.raises(ValueError, match=r"no registry has 'mmdet\.SwinTransformr'"):
         build_backbone("mmdet.SwinTransformr")

@@ -287,7 +287,7 @@ def test_refused_with_the_reason(source, reason):
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((RETINANET, "rmt-tinny"), {}, "did you mean rmt-tiny"),
+        ((RETINANET, "rmt-tinny"), {}, "did you mean 'rmt-tiny'"),
         ((RETINANET, "resnet-50"), {}, "no backbone is called 'resnet-50'"),
         (("mmdet::retinanet/retinanet_r50_fpn_1x.py", "rmt-tiny"), {}, "close matches: mmdet::"),
         ((RETINANET, "rmt-tiny"), {"recipe": "lion"}, "there are keep, adamw"),

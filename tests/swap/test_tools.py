@@ -73,7 +73,7 @@ def test_options_of_a_swap_need_a_backbone(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         load(RETINANET, "--recipe", "adamw")
     assert "--recipe needs --backbone NAME" in capsys.readouterr().err
-    with pytest.raises(SwapError, match="did you mean rmt-tiny"):
+    with pytest.raises(SwapError, match="did you mean 'rmt-tiny'"):
         load(RETINANET, "--backbone", "rmt-tinny")
 
 

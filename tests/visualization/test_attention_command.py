@@ -139,7 +139,7 @@ def test_no_image_and_no_scikit_image(monkeypatch):
 
 
 def test_what_cannot_be_drawn(image, tmp_path):
-    with pytest.raises(ValueError, match="did you mean secvit-tiny"):
+    with pytest.raises(ValueError, match="did you mean 'secvit-tiny'"):
         run(image, "--backbone", "secvit-tinny")
     with pytest.raises(ValueError, match=r"there is no image at '.*gone\.png'"):
         run(tmp_path / "gone.png", "--backbone", BACKBONE)
