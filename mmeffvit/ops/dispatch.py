@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 ENVIRONMENT_VARIABLE = "MMEFFVIT_IMPLEMENTATION"
 
@@ -100,6 +101,11 @@ def select(op: str, implementation: str | None, *args, **kwargs) -> Callable:
     raise UnavailableImplementationError(
         f"no implementation of {op} chosen by {source} can run: {'; '.join(reasons)}"
     )
+
+
+def run(op: str, implementation: str | None, *args, **kwargs) -> Any:
+    """Call the implementation that :func:`select` chooses for these arguments."""
+    return select(op, implementation, *args, **kwargs)(*args, **kwargs)
 
 
 def explain(op: str, *args, implementation: str | None = None, **kwargs) -> str:

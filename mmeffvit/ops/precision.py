@@ -22,6 +22,16 @@ def autocast_enabled(device_type: str) -> bool:
     return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 
+def full_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The type of sums and angles: float32, or float64 for float64."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def in_full(x: Tensor) -> Tensor:
+    """A tensor in float32 at least; itself if it is."""
+    return x.to(full_dtype(x.dtype))
+
+
 def in_full_precision(attention: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Run ``attention(q, k, v, ...)`` in float32 at least, under any autocast.
 
@@ -31,8 +41,7 @@ def in_full_precision(attention: Callable[..., Tensor]) -> Callable[..., Tensor]
 
     @functools.wraps(attention)
     def promoted(q: Tensor, k: Tensor, v: Tensor, *args, **kwargs) -> Tensor:
-        full = (t.to(torch.promote_types(t.dtype, torch.float32)) for t in (q, k, v))
         with autocast_disabled(q.device.type):
-            return attention(*full, *args, **kwargs).to(v.dtype)
+            return attention(*map(in_full, (q, k, v)), *args, **kwargs).to(v.dtype)
 
     return promoted

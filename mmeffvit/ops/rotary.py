@@ -6,10 +6,11 @@ compute type: angles grow with the map, and half precision cannot tell large one
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
+
+from mmeffvit.ops.precision import in_full
+from mmeffvit.ops.tables import cached_table
 
 
 def _frequencies(count: int, base: float, device: torch.device | str) -> Tensor:
@@ -62,21 +63,11 @@ def rotary_table_of_positions(positions: Tensor, head_dim: int, base: float = 10
     return _table(torch.cat(angles, dim=1))
 
 
-def _build_table_2d(
-    height: int, width: int, head_dim: int, device: torch.device, base: float
-) -> Tensor:
+@cached_table(maxsize=32)
+def _table_2d(height: int, width: int, head_dim: int, device: torch.device, base: float) -> Tensor:
     rows = torch.arange(height, device=device, dtype=torch.float64)
     columns = torch.arange(width, device=device, dtype=torch.float64)
     return rotary_table_of_positions(torch.cartesian_prod(rows, columns), head_dim, base)
-
-
-@functools.lru_cache(maxsize=32)
-def _cached_table_2d(
-    height: int, width: int, head_dim: int, device: torch.device, base: float
-) -> Tensor:
-    # a table first built under inference_mode could not be used for training afterwards
-    with torch.inference_mode(False), torch.no_grad():
-        return _build_table_2d(height, width, head_dim, device, base)
 
 
 def rotary_table_2d(
@@ -110,21 +101,13 @@ def rotary_table_2d(
             f"a 2-D rotary table needs a head dimension that is a multiple of 4, got {head_dim}; "
             "change embed_dims or num_heads"
         )
-    device = torch.device(device)
-    # while tracing, a cached tensor would be a fake one that outlives the trace
-    build = _build_table_2d if torch.compiler.is_compiling() else _cached_table_2d
-    return build(height, width, head_dim, device, base)
+    return _table_2d(height, width, head_dim, torch.device(device), base)
 
 
-def _build_table_1d(num_tokens: int, head_dim: int, device: torch.device, base: float) -> Tensor:
+@cached_table(maxsize=32)
+def _table_1d(num_tokens: int, head_dim: int, device: torch.device, base: float) -> Tensor:
     positions = torch.arange(num_tokens, device=device, dtype=torch.float64)
     return rotary_table_of_positions(positions[:, None], head_dim, base)
-
-
-@functools.lru_cache(maxsize=32)
-def _cached_table_1d(num_tokens: int, head_dim: int, device: torch.device, base: float) -> Tensor:
-    with torch.inference_mode(False), torch.no_grad():
-        return _build_table_1d(num_tokens, head_dim, device, base)
 
 
 def rotary_table_1d(
@@ -156,14 +139,13 @@ def rotary_table_1d(
             f"a 1-D rotary table needs an even head dimension, got {head_dim}; change embed_dims "
             "or num_heads"
         )
-    build = _build_table_1d if torch.compiler.is_compiling() else _cached_table_1d
-    return build(num_tokens, head_dim, torch.device(device), base)
+    return _table_1d(num_tokens, head_dim, torch.device(device), base)
 
 
 def apply_rotary(x: Tensor, table: Tensor) -> Tensor:
     """Rotate adjacent channel pairs: ``(u0 cos - u1 sin, u1 cos + u0 sin)``.
 
-    Computed in float32 and returned in the type of ``x``.
+    Computed in float32 at least and returned in the type of ``x``.
 
     Args:
         x: (B, L, ..., d) tokens.
@@ -174,9 +156,7 @@ def apply_rotary(x: Tensor, table: Tensor) -> Tensor:
         Same shape and type as ``x``.
     """
     shape = (table.shape[0],) + (1,) * (x.dim() - 3) + tuple(table.shape[1:])
-    pairs = x.unflatten(-1, (-1, 2))
-    if table.dtype == torch.float32 and pairs.dtype != torch.float64:
-        pairs = pairs.float()
+    pairs = in_full(x.unflatten(-1, (-1, 2)))
     table = table.reshape(shape).to(pairs.dtype)
     if torch.compiler.is_compiling() or x.device.type == "meta":
         first, second = pairs.unbind(-1)

@@ -45,6 +45,10 @@ class TestSelect:
         with pytest.raises(ValueError, match=dispatch.ENVIRONMENT_VARIABLE):
             dispatch.select("add", None, 2)
 
+    def test_run_calls_what_was_selected(self):
+        assert dispatch.run("add", None, 2) == "quick"
+        assert dispatch.run("add", "plain", 2) == "plain"
+
     def test_explain(self):
         assert dispatch.explain("add", 3).splitlines() == [
             "quick: cannot run: x is odd",

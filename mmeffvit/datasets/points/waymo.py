@@ -32,7 +32,7 @@ class WaymoSweepDataset(BaseSweepDataset):
     Args:
         ann_file: The list.
         data_prefix: Folders ``pts`` and ``sweeps`` (where not that of ``pts``).
-        load_interval: Only every so manieth sweep is used; 5 for a fifth of the data.
+        load_interval: Every n-th sweep is used; 5 for a fifth of the data.
         min_points: Objects with fewer points are not trained on, and ignored in test mode, if the
             list says how many there are: 1 for what Waymo calls level 2, 6 for level 1.
         **kwargs: Of `BaseSweepDataset`.

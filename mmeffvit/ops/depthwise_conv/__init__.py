@@ -44,7 +44,4 @@ def depthwise_conv2d(
             f"depthwise_conv2d needs kernels of shape (C, 1, k, k) with an odd k for a map of "
             f"C = {x.shape[1]} channels, got {tuple(weight.shape)}"
         )
-    function = dispatch.select(
-        "depthwise_conv2d", implementation, x, weight, bias, residual=residual
-    )
-    return function(x, weight, bias, residual=residual)
+    return dispatch.run("depthwise_conv2d", implementation, x, weight, bias, residual=residual)

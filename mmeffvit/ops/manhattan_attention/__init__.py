@@ -8,6 +8,7 @@ from mmeffvit.ops import dispatch
 from mmeffvit.ops.manhattan_attention.decay import ManhattanDecay, decay_rates
 from mmeffvit.ops.manhattan_attention.fused import manhattan_attention_fused
 from mmeffvit.ops.manhattan_attention.reference import manhattan_attention_reference
+from mmeffvit.ops.shapes import check_qkv
 
 __all__ = ["ManhattanDecay", "decay_rates", "manhattan_attention"]
 
@@ -51,16 +52,11 @@ def manhattan_attention(
         ValueError: The shapes of q, k and v differ, are not (B, L, h, d), or are not those of
             `decay`.
     """
-    if q.dim() != 4 or q.shape != k.shape or q.shape != v.shape:
-        raise ValueError(
-            "manhattan_attention needs q, k and v of one shape (B, L, h, d), got "
-            f"{tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
-        )
+    check_qkv("manhattan_attention", q, k, v)
     if q.shape[1] != decay.height * decay.width or q.shape[2] != len(decay.rates):
         raise ValueError(
             f"the decay is that of {decay.height} x {decay.width} tokens and {len(decay.rates)} "
             f"heads, but q, k and v (B, L, h, d) are {tuple(q.shape)}"
         )
     options = {"decomposed": decomposed, "scale": scale}
-    function = dispatch.select("manhattan_attention", implementation, q, k, v, decay, **options)
-    return function(q, k, v, decay, **options)
+    return dispatch.run("manhattan_attention", implementation, q, k, v, decay, **options)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mmeffvit.ops.tables import build_table, cached_table
+
 
 def decay_rates(num_heads: int, init: float = 2.0, span: float = 4.0) -> tuple[float, ...]:
     """Logarithm of the factor per pixel of distance, ``log(1 - 2^-(init + span * i / h))``.
@@ -38,17 +40,16 @@ def decay_rates(num_heads: int, init: float = 2.0, span: float = 4.0) -> tuple[f
     return tuple(math.log1p(-(2.0**-exponent)) for exponent in exponents)
 
 
-def _build_mask(size: int, rates: tuple[float, ...], device: torch.device) -> Tensor:
+@cached_table(maxsize=64)
+def _mask(size: int, rates: tuple[float, ...], device: torch.device) -> Tensor:
     positions = torch.arange(size, device=device, dtype=torch.float32)
     distances = (positions[:, None] - positions).abs()
     return torch.stack([rate * distances for rate in rates])
 
 
-@functools.lru_cache(maxsize=64)
-def _cached_mask(size: int, rates: tuple[float, ...], device: torch.device) -> Tensor:
-    # a mask first built under inference_mode could not be used for training afterwards
-    with torch.inference_mode(False), torch.no_grad():
-        return _build_mask(size, rates, device)
+def _positions(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    tokens = torch.arange(height * width, device=device)
+    return tokens // width, tokens % width
 
 
 class ManhattanDecay:
@@ -77,41 +78,33 @@ class ManhattanDecay:
         self.device = torch.device(device)
         self._full: dict[torch.dtype, Tensor] = {}
 
-    def _along(self, size: int) -> Tensor:
-        # while tracing, a cached tensor would be a fake one that outlives the trace
-        build = _build_mask if torch.compiler.is_compiling() else _cached_mask
-        return build(size, self.rates, self.device)
-
     @property
     def along_height(self) -> Tensor:
         """(h, H, H): ``rate * |y - y'|``."""
-        return self._along(self.height)
+        return _mask(self.height, self.rates, self.device)
 
     @property
     def along_width(self) -> Tensor:
         """(h, W, W): ``rate * |x - x'|``."""
-        return self._along(self.width)
+        return _mask(self.width, self.rates, self.device)
 
     def full(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """(h, L, L): ``rate * (|y - y'| + |x - x'|)`` between all tokens, in row-major order."""
         if torch.compiler.is_compiling():
-            return self._build_full().to(dtype)
+            return self._build_full(dtype)
         if dtype not in self._full:
-            with torch.inference_mode(False), torch.no_grad():
-                self._full[dtype] = self._build_full().to(dtype)
+            self._full[dtype] = build_table(self._build_full, dtype)
         return self._full[dtype]
 
-    def _build_full(self) -> Tensor:
+    def _build_full(self, dtype: torch.dtype) -> Tensor:
         rows = self.along_height[:, :, None, :, None]
         columns = self.along_width[:, None, :, None, :]
-        return (rows + columns).flatten(3, 4).flatten(1, 2)
+        return (rows + columns).flatten(3, 4).flatten(1, 2).to(dtype)
 
     @functools.cached_property
     def _positions(self) -> tuple[Tensor, Tensor]:
         """Row and column of every token, (L,) each."""
-        with torch.inference_mode(False):
-            tokens = torch.arange(self.height * self.width, device=self.device)
-            return tokens // self.width, tokens % self.width
+        return build_table(_positions, self.height, self.width, self.device)
 
     def write(self, out: Tensor, start: int, heads: slice = slice(None)) -> None:
         """Write some rows of `full` without making the others.

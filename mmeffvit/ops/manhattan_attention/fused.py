@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mmeffvit.ops.manhattan_attention.decay import ManhattanDecay
-from mmeffvit.ops.precision import autocast_disabled
+from mmeffvit.ops.precision import autocast_disabled, full_dtype
 
 #: numbers in a mask of all pairs of pixels that may be held, shared by the blocks of a stage
 LARGEST_MASK = 2**24
@@ -77,7 +77,7 @@ def _gradients(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of softmax attention by q, k and v, in float32 at least."""
     batch, tokens, heads, _ = q.shape
-    dtype = torch.promote_types(q.dtype, torch.float32)
+    dtype = full_dtype(q.dtype)
     # (B, L, h, d) -> (h, B, L, d)
     q, k, v, out, grad = (
         t.permute(2, 0, 1, 3).to(dtype).contiguous() for t in (q, k, v, out, grad)
@@ -126,7 +126,7 @@ def _full(q: Tensor, k: Tensor, v: Tensor, decay: ManhattanDecay, scale: float) 
     return _ChunkedAttention.apply(q, k, v, decay, scale)
 
 
-def _along_columns(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
+def _inside_rows(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
     """Attention inside each row of (B, H, W, h, d) maps, with a mask (h, W, W)."""
     shape = q.shape
     q, k, v = (t.flatten(0, 1).transpose(1, 2) for t in (q, k, v))
@@ -136,9 +136,9 @@ def _along_columns(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) 
 
 def _decomposed(q: Tensor, k: Tensor, v: Tensor, decay: ManhattanDecay, scale: float) -> Tensor:
     q, k, v = (t.unflatten(1, (decay.height, decay.width)) for t in (q, k, v))
-    v = _along_columns(q, k, v, decay.along_width, scale)
+    v = _inside_rows(q, k, v, decay.along_width, scale)
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-    v = _along_columns(q, k, v, decay.along_height, scale)
+    v = _inside_rows(q, k, v, decay.along_height, scale)
     return v.transpose(1, 2).flatten(1, 2)
 
 

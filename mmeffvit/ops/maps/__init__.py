@@ -42,7 +42,7 @@ def map_layout(x: Tensor, *, implementation: str | None = None) -> Tensor:
     Returns:
         The same numbers, (B, C, H, W); a copy only if the layout differs.
     """
-    return dispatch.select("map_layout", implementation, x)(x)
+    return dispatch.run("map_layout", implementation, x)
 
 
 def layer_norm_2d(
@@ -61,5 +61,4 @@ def layer_norm_2d(
     Returns:
         (B, C, H, W); channels last if fused.
     """
-    function = dispatch.select("layer_norm_2d", implementation, x, weight, bias, eps)
-    return function(x, weight, bias, eps)
+    return dispatch.run("layer_norm_2d", implementation, x, weight, bias, eps)

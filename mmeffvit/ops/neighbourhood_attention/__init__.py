@@ -16,6 +16,7 @@ from mmeffvit.ops.neighbourhood_attention.reference import (
     neighbourhood_attention_reference,
 )
 from mmeffvit.ops.neighbourhood_attention.tiles import check_windows
+from mmeffvit.ops.shapes import check_qkv
 
 __all__ = ["neighbour_positions", "neighbour_tokens", "neighbourhood_attention"]
 
@@ -63,18 +64,14 @@ def neighbourhood_attention(
         ValueError: Shapes differ, a kernel is even or not positive, a dilation is not positive, or
             ``kernel * dilation`` is larger than the map.
     """
-    if q.dim() != 5 or q.shape != k.shape or q.shape != v.shape:
-        raise ValueError(
-            "neighbourhood_attention needs q, k and v of one shape (B, H, W, h, d), got "
-            f"{tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
-        )
+    check_qkv("neighbourhood_attention", q, k, v, "(B, H, W, h, d)")
     kernel, dilation = _pair("kernel", kernel), _pair("dilation", dilation)
     if not torch.compiler.is_compiling():
         # a trace's sizes may be symbolic: its node checks them when it runs
         check_windows(q.shape[1:3], kernel, dilation)
-    arguments = (q, k, v, kernel, dilation)
-    function = dispatch.select("neighbourhood_attention", implementation, *arguments, scale=scale)
-    return function(*arguments, scale=scale)
+    return dispatch.run(
+        "neighbourhood_attention", implementation, q, k, v, kernel, dilation, scale=scale
+    )
 
 
 def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 
 import torch
@@ -12,7 +11,8 @@ from torch.autograd.function import once_differentiable
 
 from mmeffvit.ops.neighbourhood_attention.reference import neighbourhood_attention_reference
 from mmeffvit.ops.neighbourhood_attention.tiles import MapTiles, map_tiles
-from mmeffvit.ops.precision import autocast_disabled
+from mmeffvit.ops.precision import autocast_disabled, full_dtype
+from mmeffvit.ops.tables import cached_table
 
 # logits that are worked on at a time: on a CPU they stay in the cache
 _LOGITS_AT_A_TIME = {"cpu": 2**18}
@@ -92,7 +92,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v, from that of `out`."""
     # at least float32: a key sums the gradients of all windows it is in
-    dtype = torch.promote_types(q.dtype, torch.float32)
+    dtype = full_dtype(q.dtype)
     grad_q = torch.empty_like(q)
     grad_k, grad_v = (torch.zeros_like(t, dtype=dtype) for t in (k, v))
     if q.device.type == "cpu":
@@ -120,7 +120,7 @@ def _explicit_gradients(
     All tensors are (heads, tiles, tokens, d). On a CPU this is faster than the backward pass of
     `scaled_dot_product_attention`, which would need the forward pass before it.
     """
-    dtype = torch.promote_types(q.dtype, torch.float32)
+    dtype = full_dtype(q.dtype)
     lead = q.shape[:2]
     q, grad, out, k, v = (t.flatten(0, 1).to(dtype) for t in (q, grad, out, k, v))
     q = q * scale
@@ -185,26 +185,10 @@ def _add_tokens(
     total.index_add_(1, keys.flatten(), parts.flatten(1, 2).to(total.dtype))
 
 
-@functools.lru_cache(maxsize=512)
-def _cached_tables(
-    tiles: MapTiles, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    # tables first built under inference_mode could not be used for training afterwards
-    with torch.inference_mode(False), torch.no_grad():
-        return _build_tables(tiles, device, dtype)
-
-
-def _build_tables(
-    tiles: MapTiles, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    mask = None if tiles.dense else tiles.mask(device, dtype)
-    return tiles.query_tokens(device), tiles.key_tokens(device), mask
-
-
+@cached_table(maxsize=512)
 def _tables(
     tiles: MapTiles, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """(tiles, queries) and (tiles, keys) tokens, and the mask that all these tiles share."""
-    # while tracing, a cached tensor would be a fake one that outlives the trace
-    build = _build_tables if torch.compiler.is_compiling() else _cached_tables
-    return build(tiles, device, dtype)
+    mask = None if tiles.dense else tiles.mask(device, dtype)
+    return tiles.query_tokens(device), tiles.key_tokens(device), mask

@@ -14,6 +14,7 @@ from mmeffvit.ops.rala.reference import (
     rank_augmented_linear_attention_reference,
     rotary_softmax_attention_reference,
 )
+from mmeffvit.ops.shapes import check_qkv
 
 __all__ = ["rala_token_weights", "rank_augmented_linear_attention", "rotary_softmax_attention"]
 
@@ -25,11 +26,7 @@ dispatch.register(_SOFTMAX, "reference", rotary_softmax_attention_reference)
 
 
 def _check_shapes(op: str, q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> None:
-    if q.dim() != 4 or q.shape != k.shape or q.shape != v.shape:
-        raise ValueError(
-            f"{op} needs q, k and v of one shape (B, L, h, d), got "
-            f"{tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
-        )
+    check_qkv(op, q, k, v)
     expected = (q.shape[1], q.shape[3] // 2, 2)
     if tuple(table.shape) != expected or q.shape[3] % 2:
         raise ValueError(
@@ -73,8 +70,7 @@ def rank_augmented_linear_attention(
             other sizes.
     """
     _check_shapes(_LINEAR, q, k, v, table)
-    function = dispatch.select(_LINEAR, implementation, q, k, v, table, eps=eps)
-    return function(q, k, v, table, eps=eps)
+    return dispatch.run(_LINEAR, implementation, q, k, v, table, eps=eps)
 
 
 def rotary_softmax_attention(
@@ -98,5 +94,4 @@ def rotary_softmax_attention(
         ValueError: As for :func:`rank_augmented_linear_attention`.
     """
     _check_shapes(_SOFTMAX, q, k, v, table)
-    function = dispatch.select(_SOFTMAX, implementation, q, k, v, table)
-    return function(q, k, v, table)
+    return dispatch.run(_SOFTMAX, implementation, q, k, v, table)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmeffvit.ops.precision import autocast_disabled
+from mmeffvit.ops.precision import autocast_disabled, in_full
 from mmeffvit.ops.rotary import apply_rotary
 
 
@@ -24,8 +24,7 @@ class _Summary(NamedTuple):
 
 def _heads_first(x: Tensor) -> Tensor:
     """(B, L, h, d) -> (B*h, L, d), in full precision."""
-    x = x.transpose(1, 2).flatten(0, 1)
-    return x if x.dtype == torch.float64 else x.float()
+    return in_full(x.transpose(1, 2).flatten(0, 1))
 
 
 def _tokens_first(x: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmeffvit.ops.precision import in_full_precision
+from mmeffvit.ops.precision import in_full, in_full_precision
 
 
 def _rotate(x: Tensor, table: Tensor) -> Tensor:
@@ -33,8 +33,7 @@ def rala_token_weights(q: Tensor, k: Tensor) -> Tensor:
     Returns:
         (B, h, L), each row summing to one; float64 for float64 inputs, otherwise float32.
     """
-    q, k = (t if t.dtype == torch.float64 else t.float() for t in (q, k))
-    return _weights(*(F.elu(t.transpose(1, 2)) + 1 for t in (q, k))).squeeze(-1)
+    return _weights(*(F.elu(in_full(t).transpose(1, 2)) + 1 for t in (q, k))).squeeze(-1)
 
 
 @in_full_precision

@@ -11,6 +11,7 @@ from mmeffvit.ops.sec_attention.reference import (
     sec_attention_reference,
     sec_cluster_ids,
 )
+from mmeffvit.ops.shapes import check_qkv
 
 __all__ = ["cluster_sizes", "sec_attention", "sec_cluster_ids"]
 
@@ -52,10 +53,5 @@ def sec_attention(
     Raises:
         ValueError: The shapes of q, k and v differ or are not (B, L, h, d).
     """
-    if q.dim() != 4 or q.shape != k.shape or q.shape != v.shape:
-        raise ValueError(
-            "sec_attention needs q, k and v of one shape (B, L, h, d), got "
-            f"{tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
-        )
-    function = dispatch.select("sec_attention", implementation, q, k, v, num_clusters, scale=scale)
-    return function(q, k, v, num_clusters, scale=scale)
+    check_qkv("sec_attention", q, k, v)
+    return dispatch.run("sec_attention", implementation, q, k, v, num_clusters, scale=scale)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmeffvit.ops.precision import autocast_disabled
+from mmeffvit.ops.precision import autocast_disabled, in_full
 from mmeffvit.ops.sec_attention.reference import cluster_sizes
 from mmeffvit.ops.sec_attention.traced import sec_attention_traced
 
@@ -31,7 +31,7 @@ def _fast_token_order(k: Tensor) -> Tensor:
     (B, L, h, d) -> (B, h, L).
     """
     with torch.no_grad(), autocast_disabled(k.device.type):
-        k = k.float() if k.dtype != torch.float64 else k
+        k = in_full(k)
         centre = k.mean(dim=1)
         products = torch.einsum("blhd,bhd->bhl", k, centre)
         norms = torch.linalg.vector_norm(k, dim=-1).clamp_min(1e-12).transpose(1, 2)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmeffvit.ops.precision import autocast_disabled, in_full_precision
+from mmeffvit.ops.precision import autocast_disabled, in_full, in_full_precision
 
 
 def cluster_sizes(num_tokens: int, num_clusters: int) -> list[int]:
@@ -23,7 +23,7 @@ def cluster_sizes(num_tokens: int, num_clusters: int) -> list[int]:
 def token_order(k: Tensor) -> Tensor:
     """Token indices by ascending cosine similarity to the mean key: (B, L, h, d) -> (B, h, L)."""
     with torch.no_grad(), autocast_disabled(k.device.type):
-        k = k.float() if k.dtype != torch.float64 else k
+        k = in_full(k)
         centre = F.normalize(k.mean(dim=1, keepdim=True), dim=-1, eps=1e-12)
         similarity = (F.normalize(k, dim=-1, eps=1e-12) * centre).sum(-1)
         similarity = similarity.transpose(1, 2)

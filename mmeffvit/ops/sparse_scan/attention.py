@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmeffvit.ops.neighbourhood_attention import neighbourhood_attention
+from mmeffvit.ops.shapes import check_qkv
 
 
 class ScanStep(NamedTuple):
@@ -124,11 +125,7 @@ def sparse_scan_attention(
     Raises:
         ValueError: As :func:`sparse_scan_steps` and `mmeffvit.ops.neighbourhood_attention`.
     """
-    if q.dim() != 5 or q.shape != k.shape or q.shape != v.shape:
-        raise ValueError(
-            "sparse_scan_attention needs q, k and v of one shape (B, H, W, h, d), got "
-            f"{tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
-        )
+    check_qkv("sparse_scan_attention", q, k, v, "(B, H, W, h, d)")
     steps = sparse_scan_steps(
         q.shape[1], q.shape[2], window, reverse, max_kernel=max_kernel, per_axis=per_axis
     )

@@ -61,11 +61,11 @@ def knn(
     for sample, span in enumerate(zip([0, *ends], ends, [0, *new_ends], new_ends)):
         if span[0] == span[1] and span[2] < span[3]:
             raise ValueError(f"sample {sample} has queries but no points to find")
-    function = dispatch.select("knn", implementation, xyz, offset, new_xyz, new_offset, k)
     if len(xyz) and xyz.dtype == torch.float64:
         origin = xyz.amin(0)
         xyz, new_xyz = xyz - origin, new_xyz.double() - origin
-    return function(xyz.float(), offset.long(), new_xyz.float(), new_offset.long(), k)
+    arguments = (xyz.float(), offset.long(), new_xyz.float(), new_offset.long(), k)
+    return dispatch.run("knn", implementation, *arguments)
 
 
 def interpolate(feats: Tensor, index: Tensor, distance: Tensor) -> Tensor:

@@ -59,8 +59,7 @@ def submanifold_conv3d(
         ValueError: The shapes do not fit.
     """
     _check(x, weight, neighbours, weight.shape[-1])
-    function = dispatch.select("submanifold_conv3d", implementation, x, weight, neighbours)
-    return function(x, weight, neighbours)
+    return dispatch.run("submanifold_conv3d", implementation, x, weight, neighbours)
 
 
 def depthwise_submanifold_conv3d(
@@ -81,7 +80,4 @@ def depthwise_submanifold_conv3d(
         ValueError: The shapes do not fit.
     """
     _check(x, weight, neighbours, weight.shape[0])
-    function = dispatch.select(
-        "depthwise_submanifold_conv3d", implementation, x, weight, neighbours
-    )
-    return function(x, weight, neighbours)
+    return dispatch.run("depthwise_submanifold_conv3d", implementation, x, weight, neighbours)

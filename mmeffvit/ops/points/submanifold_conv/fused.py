@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmeffvit.ops.precision import autocast_enabled
+from mmeffvit.ops.precision import autocast_enabled, full_dtype
 
 #: numbers that the neighbours of one chunk of rows may have together: 4 MB stay in a core's cache
 _CHUNK_NUMBERS = 2**20
@@ -19,11 +19,6 @@ def _with_zero_row(x: Tensor) -> Tensor:
 def _chunks(neighbours: Tensor, channels: int, x: Tensor):
     rows = max(1, _CHUNK_NUMBERS // (27 * channels)) if x.device.type == "cpu" else 2**16
     return zip(neighbours.split(rows), range(0, len(neighbours), rows))
-
-
-def _full(dtype: torch.dtype) -> torch.dtype:
-    """The type of sums: float32 for half precision."""
-    return torch.promote_types(dtype, torch.float32)
 
 
 def _transposed(weight: Tensor) -> Tensor:
@@ -61,7 +56,9 @@ class _SubmanifoldConv(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             padded = _with_zero_row(x)
             # sums over all voxels: in full precision, whatever the products are in
-            total = weight.new_zeros(weight.shape[0], weight[0].numel(), dtype=_full(weight.dtype))
+            total = weight.new_zeros(
+                weight.shape[0], weight[0].numel(), dtype=full_dtype(weight.dtype)
+            )
             for part, start in _chunks(neighbours, x.shape[1], x):
                 rows = padded.index_select(0, part.flatten()).view(len(part), -1)
                 total += grad[start : start + len(part)].t() @ rows
@@ -117,6 +114,6 @@ def submanifold_conv3d_fused(x: Tensor, weight: Tensor, neighbours: Tensor) -> T
 def depthwise_submanifold_conv3d_fused(x: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
     """See :func:`mmeffvit.ops.points.depthwise_submanifold_conv3d`."""
     # 27 additions one by one: nothing is won in half precision, and digits are lost
-    dtype = _full(x.dtype)
+    dtype = full_dtype(x.dtype)
     out = _DepthwiseSubmanifoldConv.apply(x.to(dtype), weight.to(dtype), neighbours)
     return out.to(x.dtype)

@@ -59,4 +59,4 @@ def window_attention(
         if tuple(table.shape) != shape:
             raise ValueError(f"{name} must be {shape}, got {tuple(table.shape)}")
     arguments = (q, k, v, q_table, k_table, v_table, windows)
-    return dispatch.select("window_attention", implementation, *arguments)(*arguments)
+    return dispatch.run("window_attention", implementation, *arguments)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mmeffvit.ops.points.window_attention.windows import RelativeWindows
-from mmeffvit.ops.precision import autocast_disabled
+from mmeffvit.ops.precision import autocast_disabled, in_full
 
 #: numbers of the largest tensor of a chunk
 _CHUNK_NUMBERS = {"cpu": 2**19, "cuda": 2**25}
@@ -30,8 +30,7 @@ def window_attention_fused(
     """See :func:`mmeffvit.ops.points.window_attention`."""
     dtype = q.dtype
     with autocast_disabled(q.device.type):
-        qkv = torch.stack((q, k, v), dim=1)
-        qkv = qkv if dtype == torch.float64 else qkv.float()
+        qkv = in_full(torch.stack((q, k, v), dim=1))
         tables = torch.stack(
             [_reachable(table, windows) for table in (q_table, k_table, v_table)]
         ).to(qkv.dtype)

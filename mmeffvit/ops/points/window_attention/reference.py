@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmeffvit.ops.points.segments import segment_softmax
 from mmeffvit.ops.points.window_attention.windows import RelativeWindows
-from mmeffvit.ops.precision import autocast_disabled
+from mmeffvit.ops.precision import autocast_disabled, in_full
 
 
 def window_attention_reference(
@@ -28,10 +28,7 @@ def window_attention_reference(
         return sum(table[rows[:, axis], axis] for axis in range(3))  # (pairs, h, d)
 
     with autocast_disabled(q.device.type):
-        q, k, v, q_table, k_table, v_table = (
-            t if t.dtype == torch.float64 else t.float()
-            for t in (q, k, v, q_table, k_table, v_table)
-        )
+        q, k, v, q_table, k_table, v_table = map(in_full, (q, k, v, q_table, k_table, v_table))
         logits = (q[query] * (k[key] + positions(q_table))).sum(-1)
         logits = logits + (k[key] * positions(k_table)).sum(-1)
         weights = segment_softmax(logits, query, len(q))
