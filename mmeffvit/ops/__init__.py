@@ -4,6 +4,7 @@ Shapes are written in one alphabet: B batch, C channels, H W map, L tokens, h he
 dimension, K clusters.
 """
 
+from mmeffvit.ops.deformable_attention import deformable_attention
 from mmeffvit.ops.depthwise_conv import depthwise_conv2d
 from mmeffvit.ops.dispatch import UnavailableImplementationError, explain, implementations, select
 from mmeffvit.ops.manhattan_attention import ManhattanDecay, decay_rates, manhattan_attention
@@ -34,6 +35,7 @@ __all__ = [
     "apply_rotary",
     "cluster_sizes",
     "decay_rates",
+    "deformable_attention",
     "depthwise_conv2d",
     "explain",
     "implementations",

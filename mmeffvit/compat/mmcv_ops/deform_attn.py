@@ -1,14 +1,13 @@
 """Multi-scale deformable attention: ``ms_deform_attn_*`` of ``mmcv._ext``.
 
-Zhu et al., Deformable DETR, arXiv:2010.04159, section 4.1, equation 3.
+The formula is `mmeffvit.ops.deformable_attention`.
 B batch, S value tokens of all levels, Q queries, h heads, d head dim, V levels, P points.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from mmeffvit.compat.mmcv_ops.dtypes import compute_dtype
+from mmeffvit.ops import deformable_attention
 
 
 def ms_deform_attn_forward(
@@ -24,7 +23,7 @@ def ms_deform_attn_forward(
     Args:
         value: (B, S, h, d).
         value_spatial_shapes: Rows and columns of every level, (V, 2).
-        value_level_start_index: First token of every level, (V,).
+        value_level_start_index: First token of every level, (V,); they follow from the shapes.
         sampling_locations: x, y of every sample in units of its level's size, (B, Q, h, V, P, 2).
         attention_weights: (B, Q, h, V, P).
         im2col_step: Images per step of the compiled operator; not used.
@@ -32,15 +31,11 @@ def ms_deform_attn_forward(
     Returns:
         (B, Q, h d).
     """
-    dtype = compute_dtype(value)
-    output = _attend(
-        value.to(dtype),
-        value_spatial_shapes.tolist(),
-        value_level_start_index.tolist(),
-        sampling_locations.to(dtype),
-        attention_weights.to(dtype),
+    shapes = value_spatial_shapes.tolist()
+    out = deformable_attention(
+        value, shapes, sampling_locations, attention_weights, implementation="fused"
     )
-    return output.to(value.dtype)
+    return out.flatten(2)
 
 
 def ms_deform_attn_backward(
@@ -58,35 +53,14 @@ def ms_deform_attn_backward(
     """Gradients of :func:`ms_deform_attn_forward`, written into the three ``grad_*`` that follow
     ``grad_output``.
     """
-    dtype = compute_dtype(value)
-    inputs = [
-        tensor.detach().to(dtype).requires_grad_()
+    value, locations, weights = inputs = [
+        tensor.detach().requires_grad_()
         for tensor in (value, sampling_locations, attention_weights)
     ]
-    shapes, starts = value_spatial_shapes.tolist(), value_level_start_index.tolist()
     with torch.enable_grad():
-        output = _attend(inputs[0], shapes, starts, inputs[1], inputs[2])
-    grads = torch.autograd.grad(output, inputs, grad_output.to(dtype))
+        output = ms_deform_attn_forward(
+            value, value_spatial_shapes, value_level_start_index, locations, weights, im2col_step
+        )
+    grads = torch.autograd.grad(output, inputs, grad_output)
     for target, grad in zip((grad_value, grad_sampling_loc, grad_attn_weight), grads):
         target.copy_(grad)
-
-
-def _attend(
-    value: Tensor,
-    shapes: list[list[int]],
-    starts: list[int],
-    locations: Tensor,
-    weights: Tensor,
-) -> Tensor:
-    """The formula, level by level, so that the samples of one level only are in memory at once."""
-    batch, _, heads, dim = value.shape
-    queries = locations.size(1)
-    grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # (B h, Q, V, P, 2) in [-1, 1]
-    weights = weights.transpose(1, 2).flatten(0, 1)  # (B h, Q, V, P)
-    output = value.new_zeros(batch * heads, dim, queries)
-    for level, ((height, width), start) in enumerate(zip(shapes, starts)):
-        tokens = value[:, start : start + height * width]  # (B, H W, h, d)
-        plane = tokens.permute(0, 2, 3, 1).reshape(batch * heads, dim, height, width)
-        samples = F.grid_sample(plane, grids[:, :, level], align_corners=False)  # (B h, d, Q, P)
-        output = output + (samples * weights[:, None, :, level]).sum(-1)
-    return output.view(batch, heads * dim, queries).transpose(1, 2).contiguous()

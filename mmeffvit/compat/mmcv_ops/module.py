@@ -57,7 +57,12 @@ def install() -> bool:
     """
     if NAME in sys.modules:
         return isinstance(sys.modules[NAME], StandIns)
-    if importlib.util.find_spec("mmcv") is None or distribution.find_compiled_operators():
+    if importlib.util.find_spec("mmcv") is None:
+        return False
+    if distribution.find_compiled_operators():
+        from mmeffvit.compat.mmcv_ops import kernels
+
+        kernels.offer()
         return False
     late = sorted(name for name in _USERS if name in sys.modules)
     if late:

@@ -1,0 +1,112 @@
+"""Weighted sums of rows of a table, computed again in the backward pass; see README.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mmeffvit.ops.deformable_attention.reference import deformable_attention_reference, split_levels
+
+
+def _corners(locations: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """The four pixels around every location of one level, and their bilinear shares.
+
+    Args:
+        locations: (..., 2) x, y in units of the level's size.
+        height: Rows of the level.
+        width: Columns of the level.
+
+    Returns:
+        Token (..., 4), 0 outside of the map, and share (..., 4), 0 outside of the map.
+    """
+    x = locations[..., 0] * width - 0.5  # pixel centres lie at halves
+    y = locations[..., 1] * height - 0.5
+    left, top = x.detach().floor(), y.detach().floor()
+    tokens, shares = [], []
+    for row, of_row in ((top, top + 1 - y), (top + 1, y - top)):
+        for column, of_column in ((left, left + 1 - x), (left + 1, x - left)):
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            # also of locations that are no number: an index must never leave the table
+            tokens.append(torch.where(inside, row * width + column, 0).int())
+            shares.append(torch.where(inside, of_row * of_column, 0))
+    return torch.stack(tokens, -1), torch.stack(shares, -1)
+
+
+def _attend_level(
+    value: Tensor, shape: tuple[int, int], locations: Tensor, weights: Tensor
+) -> Tensor:
+    """What one level adds to the output.
+
+    Args:
+        value: (B, H W, h, d).
+        shape: H and W.
+        locations: (B, Q, h, P, 2).
+        weights: (B, Q, h, P).
+
+    Returns:
+        (B Q h, d).
+    """
+    batch, tokens, heads, dim = value.shape
+    token, share = _corners(locations, *shape)
+    first = torch.arange(batch, dtype=torch.int32, device=value.device).view(-1, 1, 1, 1, 1) * tokens
+    head = torch.arange(heads, dtype=torch.int32, device=value.device).view(-1, 1, 1)
+    row = (first + token) * heads + head
+    return F.embedding_bag(
+        row.flatten(3).flatten(0, 2),
+        value.reshape(-1, dim),
+        mode="sum",
+        per_sample_weights=(weights.unsqueeze(-1) * share).flatten(3).flatten(0, 2),
+    )
+
+
+class _DeformableAttention(torch.autograd.Function):
+    """Keeps its inputs alone: neither samples nor rows nor shares."""
+
+    @staticmethod
+    def forward(
+        ctx, values: Tensor, locations: Tensor, weights: Tensor, shapes: Sequence[tuple[int, int]]
+    ) -> Tensor:
+        ctx.save_for_backward(values, locations, weights)
+        ctx.shapes = shapes
+        batch, queries, heads = weights.shape[:3]
+        out = sum(
+            _attend_level(value, shape, locations[:, :, :, level], weights[:, :, :, level])
+            for level, (value, shape) in enumerate(zip(split_levels(values, shapes), shapes))
+        )
+        return out.view(batch, queries, heads, values.shape[-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        values, locations, weights = ctx.saved_tensors
+        grads = [torch.empty_like(t) for t in ctx.saved_tensors]
+        grad = grad.flatten(0, 2)
+        levels = zip(
+            split_levels(values, ctx.shapes),
+            locations.unbind(3),
+            weights.unbind(3),
+            split_levels(grads[0], ctx.shapes),
+            grads[1].unbind(3),
+            grads[2].unbind(3),
+        )
+        for shape, (value, location, weight, *targets) in zip(ctx.shapes, levels):
+            inputs = [t.detach().requires_grad_() for t in (value, location, weight)]
+            with torch.enable_grad():
+                out = _attend_level(inputs[0], shape, *inputs[1:])
+            for target, result in zip(targets, torch.autograd.grad(out, inputs, grad)):
+                target.copy_(result)
+        return *grads, None
+
+
+def deformable_attention_fused(
+    values: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> Tensor:
+    """See :func:`mmeffvit.ops.deformable_attention`."""
+    if torch.compiler.is_compiling():
+        # what exporters know, and what the compiler may keep or compute again as it likes
+        return deformable_attention_reference(values, shapes, locations, weights)
+    return _DeformableAttention.apply(values, locations, weights, shapes)
