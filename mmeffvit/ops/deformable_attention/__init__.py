@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from mmeffvit.ops import dispatch
 from mmeffvit.ops.deformable_attention.fused import deformable_attention_fused
 from mmeffvit.ops.deformable_attention.reference import deformable_attention_reference
-from mmeffvit.ops.precision import autocast_disabled
+from mmeffvit.ops.precision import autocast_disabled, in_full
 
 __all__ = ["deformable_attention"]
 
@@ -75,8 +74,7 @@ def deformable_attention(
         ValueError: The shapes do not fit each other.
     """
     _check_shapes(values, shapes, locations, weights)
-    function = dispatch.select(_OP, implementation, values, shapes, locations, weights)
-    full = (t.to(torch.promote_types(t.dtype, torch.float32)) for t in (values, locations, weights))
-    values_dtype, (values, locations, weights) = values.dtype, full
+    full = map(in_full, (locations, weights))
     with autocast_disabled(values.device.type):
-        return function(values, shapes, locations, weights).to(values_dtype)
+        out = dispatch.run(_OP, implementation, in_full(values), shapes, *full)
+    return out.to(values.dtype)

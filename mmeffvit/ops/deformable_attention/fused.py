@@ -52,9 +52,9 @@ def _attend_level(
     """
     batch, tokens, heads, dim = value.shape
     token, share = _corners(locations, *shape)
-    first = torch.arange(batch, dtype=torch.int32, device=value.device).view(-1, 1, 1, 1, 1) * tokens
-    head = torch.arange(heads, dtype=torch.int32, device=value.device).view(-1, 1, 1)
-    row = (first + token) * heads + head
+    image, head = (torch.arange(n, dtype=torch.int32, device=value.device) for n in (batch, heads))
+    # row of the table (B H W h, d)
+    row = (image.view(-1, 1, 1, 1, 1) * tokens + token) * heads + head.view(-1, 1, 1)
     return F.embedding_bag(
         row.flatten(3).flatten(0, 2),
         value.reshape(-1, dim),

@@ -11,7 +11,7 @@ from mmcv import ops
 from mmcv.utils import ext_loader
 
 from mmeffvit.compat import distribution
-from mmeffvit.compat.mmcv_ops import module
+from mmeffvit.compat.mmcv_ops import kernels, module
 
 COVERED = [
     "nms", "softnms", "nms_match",
@@ -69,7 +69,10 @@ def test_compiled_operators_are_left_alone(monkeypatch, tmp_path, without_extens
     importlib.invalidate_caches()
     assert distribution.find_compiled_operators() is not None
     assert distribution.probe().operators == "compiled"
+    offers = []
+    monkeypatch.setattr(kernels, "offer", lambda: offers.append("compiled"))
     assert not module.install()
+    assert offers == ["compiled"]
     assert "mmcv._ext" not in sys.modules
 
 
