@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 # floors of the house, lowest first; a module imports from its own floor or from below
 FLOORS = [
-    {"version", "files", "errors"},
+    {"version", "files", "errors", "structures"},
     {"ops"},
     {"registry"},
     {"layers"},

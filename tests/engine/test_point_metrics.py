@@ -6,9 +6,9 @@ import torch
 from mmengine.evaluator import Evaluator
 from mmengine.structures import InstanceData
 
-from mmeffvit.models.points.structures import PointData, PointDataSample
 from mmeffvit.ops.points import rotated_iou_3d
 from mmeffvit.registry import METRICS
+from mmeffvit.structures import PointData, PointDataSample
 
 CLASSES = ("Pedestrian", "Cyclist", "Car")
 

@@ -9,8 +9,8 @@ import torch
 from mmengine.structures import InstanceData
 
 from mmeffvit.datasets.points.base import PointTransform, source_of
-from mmeffvit.models.points.structures import PointData, PointDataSample
 from mmeffvit.registry import TRANSFORMS
+from mmeffvit.structures import PointData, PointDataSample
 
 
 def point_features(results: dict, feat_keys: Sequence[str]) -> torch.Tensor:

@@ -1,15 +1,18 @@
-"""Networks of point clouds. Importing this module registers them; torch and mmengine are enough."""
+"""Networks of point clouds. Importing this module registers them; torch and mmengine are enough.
 
-from mmeffvit.models.points.base import BasePointBackbone
-from mmeffvit.models.points.center_head import CenterHead, boxes_from_mmdet3d_v0
-from mmeffvit.models.points.condaformer import ConDaFormer
+- ``backbones/``, ``necks/``, ``heads/``: the parts, ``voxel_encoder.py`` what comes before them
+- ``detector.py``, ``segmentor.py``: whole models, ``data_preprocessor.py`` what feeds them
+- ``mmdet3d.py``: the networks inside of mmdet3d
+"""
+
+from mmeffvit.models.points.backbones import SECOND, BasePointBackbone, ConDaFormer, FlatFormer
 from mmeffvit.models.points.data_preprocessor import PointDataPreprocessor
 from mmeffvit.models.points.detector import PointDetector
-from mmeffvit.models.points.flatformer import FlatFormer
-from mmeffvit.models.points.second import SECOND, SECONDFPN
-from mmeffvit.models.points.segmentor import PointSegHead, PointSegmentor, raw_point_rows
-from mmeffvit.models.points.structures import PointData, PointDataSample
+from mmeffvit.models.points.heads import CenterHead, PointSegHead, boxes_from_mmdet3d_v0
+from mmeffvit.models.points.necks import SECONDFPN
+from mmeffvit.models.points.segmentor import PointSegmentor, raw_point_rows
 from mmeffvit.models.points.voxel_encoder import DynamicVFE
+from mmeffvit.structures import PointData, PointDataSample
 
 __all__ = [
     "SECOND",

@@ -9,9 +9,9 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
-from mmeffvit.models.points.structures import PointDataSample
 from mmeffvit.ops.points import check_finite, dynamic_voxelize, unique_rows
 from mmeffvit.registry import MODELS
+from mmeffvit.structures import PointDataSample
 
 VOXEL_TYPES = ("minkunet", "dynamic")
 

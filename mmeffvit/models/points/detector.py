@@ -9,8 +9,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmeffvit.models.points.model import PointModel, build_module
-from mmeffvit.models.points.structures import PointDataSample
 from mmeffvit.registry import MODELS
+from mmeffvit.structures import PointDataSample
 
 
 @MODELS.register_module()

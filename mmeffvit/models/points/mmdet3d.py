@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from mmeffvit.models.points.condaformer import ConDaFormer
-from mmeffvit.models.points.flatformer import FlatFormer
+from mmeffvit.models.points.backbones import ConDaFormer, FlatFormer
 
 #: mmdet3d has classes of its own under the names of the other modules
 _NETWORKS = (ConDaFormer, FlatFormer)

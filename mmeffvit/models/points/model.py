@@ -9,8 +9,8 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmeffvit.models.network import own_pretrained
-from mmeffvit.models.points.structures import PointDataSample
 from mmeffvit.registry import MODELS
+from mmeffvit.structures import PointDataSample
 
 
 def build_module(module: nn.Module | Mapping[str, Any], **defaults: Any) -> nn.Module:

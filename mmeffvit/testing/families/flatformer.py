@@ -14,7 +14,7 @@ from mmeffvit.models.points import (
     FlatFormer,
     PointDetector,
 )
-from mmeffvit.models.points.flatformer import ORDERS, TokenGroups
+from mmeffvit.models.points.backbones.flatformer import ORDERS, TokenGroups
 from mmeffvit.ops.points import batch_to_offset, dynamic_voxelize, equal_groups, window_snake_order
 
 SYSTEM = "FlatFormer"

@@ -9,7 +9,7 @@ from torch import nn
 
 from mmeffvit.checkpoint import CheckpointError, convert_official, load_weights
 from mmeffvit.models.points import DynamicVFE, FlatFormer
-from mmeffvit.models.points.flatformer import TokenGroups
+from mmeffvit.models.points.backbones.flatformer import TokenGroups
 from mmeffvit.ops.points import dynamic_voxelize
 from mmeffvit.registry import MODELS
 from mmeffvit.testing import TOLERANCES, check_golden, relative_rms_error

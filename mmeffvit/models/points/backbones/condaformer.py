@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mmeffvit.layers.drop_path import DropPath
 from mmeffvit.layers.points import PointLevel, SubMConv3d
 from mmeffvit.models.official import KeyRule
-from mmeffvit.models.points.base import BasePointBackbone
+from mmeffvit.models.points.backbones.base import BasePointBackbone
 from mmeffvit.ops.points import batch_to_offset, grid_cluster, interpolate, segment_reduce
 from mmeffvit.registry import MODELS
 

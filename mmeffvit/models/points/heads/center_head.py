@@ -9,7 +9,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmeffvit.models.points.center_targets import CenterTargets, center_targets
+from mmeffvit.models.points.heads.center_targets import CenterTargets, center_targets
 from mmeffvit.ops.points import rotated_iou_3d, rotated_nms
 from mmeffvit.registry import MODELS
 
