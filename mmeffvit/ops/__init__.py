@@ -8,6 +8,7 @@ from mmeffvit.ops.deformable_attention import deformable_attention
 from mmeffvit.ops.depthwise_conv import depthwise_conv2d
 from mmeffvit.ops.dispatch import UnavailableImplementationError, explain, implementations, select
 from mmeffvit.ops.manhattan_attention import ManhattanDecay, decay_rates, manhattan_attention
+from mmeffvit.ops.map_window_attention import map_window_attention
 from mmeffvit.ops.maps import layer_norm_2d, map_layout
 from mmeffvit.ops.neighbourhood_attention import (
     neighbour_positions,
@@ -42,6 +43,7 @@ __all__ = [
     "layer_norm_2d",
     "manhattan_attention",
     "map_layout",
+    "map_window_attention",
     "neighbour_positions",
     "neighbour_tokens",
     "neighbourhood_attention",

@@ -14,6 +14,7 @@ from mmeffvit.ops import (
     apply_rotary,
     decay_rates,
     manhattan_attention,
+    map_window_attention,
     neighbourhood_attention,
     rank_augmented_linear_attention,
     rotary_softmax_attention,
@@ -54,6 +55,12 @@ def neighbours(q, k, v, size, implementation):
     return neighbourhood_attention(*maps, 7, 1, implementation=implementation).flatten(1, 2)
 
 
+def windows(q, k, v, size, implementation):
+    # sides that divide the small map: zeros beside it would take their share of constants
+    maps = (t.unflatten(1, size) for t in (q, k, v))
+    return map_window_attention(*maps, (3, 7), implementation=implementation).flatten(1, 2)
+
+
 def scan(q, k, v, size, implementation):
     maps = (t.unflatten(1, size) for t in (q, k, v))
     out = sparse_scan_attention(*maps, 7, max_kernel=7, implementation=implementation)
@@ -70,7 +77,7 @@ decomposed.__name__ = "decomposed"
 
 # operator, head dimension; the linear one has that of the published networks, as its normaliser
 # is a product of vectors, half of whose channels are zero for inputs of a thousand
-LINEAR_COST = [(linear, 64), (clusters, 8), (scan, 8), (decomposed, 8)]
+LINEAR_COST = [(linear, 64), (clusters, 8), (windows, 8), (scan, 8), (decomposed, 8)]
 ALL = [*LINEAR_COST, (softmax, 8), (plain, 8), (neighbours, 8), (decay, 8)]
 SMALL_CASES = [(op, dim, SMALL, name) for op, dim in ALL for name in ("fused", "reference")]
 LARGE_CASES = [(op, dim, LARGE, "fused") for op, dim in LINEAR_COST]
