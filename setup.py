@@ -12,6 +12,8 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 TRAVELS = ("configs", "tools", "model-index.yml")
+#: commands that keep the repository in order: what they are made of, maintenance/, stays here too
+STAYS = ("swap_zoo.py", "model_zoo.py")
 
 
 class BuildPyWithMim(build_py):
@@ -28,7 +30,7 @@ class BuildPyWithMim(build_py):
             if editable:
                 (target / name).symlink_to(Path("..") / ".." / name)
             elif source.is_dir():
-                skip = shutil.ignore_patterns("__pycache__", "*.pyc")
+                skip = shutil.ignore_patterns("__pycache__", "*.pyc", *STAYS)
                 shutil.copytree(source, target / name, ignore=skip)
             else:
                 shutil.copy2(source, target / name)

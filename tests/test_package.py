@@ -121,6 +121,9 @@ def test_wheel_carries_configs_tools_and_index(tmp_path):
     assert "mmeffvit/.mim/model-index.yml" in names
     assert "mmeffvit/ops/sec_attention/fused.py" in names
     assert not [name for name in names if name.endswith((".pyc", ".npz")) or "tests/" in name]
+    # what keeps the repository in order
+    for part in ("maintenance", "swap_zoo", "model_zoo", "metafiles"):
+        assert not [name for name in names if part in name]
 
 
 def _clean_copy(target):

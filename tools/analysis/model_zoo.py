@@ -18,6 +18,7 @@ from mmeffvit import compat
 from mmeffvit.files import whole_file
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # for maintenance/, which is in no wheel
 
 
 def parse_args(argv=None):
@@ -46,8 +47,8 @@ def parse_args(argv=None):
 def main(argv=None):
     compat.setup()
     args = parse_args(argv)
-    from mmeffvit.analysis.metafiles import read_metafiles
-    from mmeffvit.analysis.model_zoo import fill_blocks, has_blocks
+    from maintenance.metafiles import read_metafiles
+    from maintenance.model_zoo import fill_blocks, has_blocks
 
     stale = _measure(args.measure, args.check) if args.measure else []
     files = args.out or [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("configs/*/*.md")]
@@ -76,7 +77,7 @@ def _write(path, old, new, check):
 
 
 def _measure(pattern, check):
-    from mmeffvit.analysis.metafiles import measure_all, read_metafiles, with_measured
+    from maintenance.metafiles import measure_all, read_metafiles, with_measured
 
     collections = read_metafiles(ROOT)
     models = [m for c in collections for m in c.models if fnmatch.fnmatch(m.name, pattern)]

@@ -7,6 +7,7 @@ call goes on where the first was interrupted.
 
 import argparse
 import os
+import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +15,9 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from mmeffvit import compat
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # for maintenance/, which is in no wheel
 
 
 def parse_args(argv=None):
@@ -43,7 +47,7 @@ def main(argv=None):
     import mmdet.datasets  # noqa: F401
     import mmseg.models  # noqa: F401
 
-    from mmeffvit.analysis.swap_zoo import methods, sweep, table
+    from maintenance.swap_zoo import methods, sweep, table
 
     if args.only:
         chosen = [methods.find_method(*name.split("/")) for name in args.only]

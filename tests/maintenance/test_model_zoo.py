@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mmeffvit.analysis.metafiles import MEASURED, measure, read_metafiles, with_measured
-from mmeffvit.analysis.model_zoo import fill_blocks, has_blocks
+from maintenance.metafiles import MEASURED, measure, read_metafiles, with_measured
+from maintenance.model_zoo import fill_blocks, has_blocks
 from tests.tools.runs import main
 
 ROOT = Path(__file__).resolve().parents[2]

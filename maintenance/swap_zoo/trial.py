@@ -13,9 +13,9 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope
 
-from mmeffvit.analysis.swap_zoo.batches import TEXT, Batches
-from mmeffvit.analysis.swap_zoo.language import with_bert, write_bert
-from mmeffvit.analysis.swap_zoo.methods import Method
+from maintenance.swap_zoo.batches import TEXT, Batches
+from maintenance.swap_zoo.language import with_bert, write_bert
+from maintenance.swap_zoo.methods import Method
 from mmeffvit.engine.launch import load_config
 from mmeffvit.swap import swap_backbone
 from mmeffvit.swap.changes import plain

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmeffvit.analysis.swap_zoo import methods, sweep, table, trial
+from maintenance.swap_zoo import methods, sweep, table, trial
 from mmeffvit.swap import SwapError, swap_backbone
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -14,9 +14,9 @@ from typing import Any
 
 from mmengine.logging import MMLogger
 
+from maintenance.swap_zoo.methods import Method
+from maintenance.swap_zoo.trial import try_method
 from mmeffvit.analysis import results
-from mmeffvit.analysis.swap_zoo.methods import Method
-from mmeffvit.analysis.swap_zoo.trial import try_method
 from mmeffvit.swap import SwapError
 
 FIELDS = (

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from mmeffvit.analysis.metafiles import TASKS, Collection, Model
+from maintenance.metafiles import TASKS, Collection, Model
 
 _BLOCK = re.compile(r"(<!-- model-zoo: (.+?) -->\n).*?(<!-- /model-zoo -->)", re.DOTALL)
 

@@ -137,7 +137,7 @@ def _model(entry: Mapping[str, Any], metadata: Mapping[str, Any], metafile: str)
         raise ValueError(
             f"{metafile}: {entry['Name']} needs 'Training Data' in its 'Metadata', or in that of "
             f"its collection: one of "
-            f"{', '.join(TASKS)} (mmeffvit.analysis.metafiles.TASKS); got "
+            f"{', '.join(TASKS)} (maintenance.metafiles.TASKS); got "
             f"{metadata.get('Training Data')!r}"
         )
     published, results = dict(entry.get("Published", {})), {}
