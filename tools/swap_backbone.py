@@ -13,8 +13,8 @@ from mmeffvit.files import whole_file
 
 
 def parse_args(argv=None):
-    from mmeffvit.engine.arguments import add_swap_options
     from mmeffvit.swap import RECIPES
+    from mmeffvit.swap.command_line import add_swap_options
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(

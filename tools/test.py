@@ -5,9 +5,9 @@ from mmeffvit import compat
 
 
 def parse_args(argv=None):
-    from mmeffvit.engine import arguments
+    from mmeffvit.swap import command_line
 
-    parser = arguments.launch_parser("Evaluate a checkpoint.", "test_dataloader.batch_size=4")
+    parser = command_line.launch_parser("Evaluate a checkpoint.", "test_dataloader.batch_size=4")
     parser.add_argument("checkpoint", help="a .pth or .safetensors file")
     parser.add_argument(
         "--out",
@@ -15,15 +15,16 @@ def parse_args(argv=None):
         help="write all predictions to a pickle file, or those of a segmentor to a folder, as PNG",
     )
     parser.add_argument("--show-dir", metavar="DIR", help="draw every image's predictions into DIR")
-    return arguments.parse(parser, argv)
+    return command_line.parse(parser, argv)
 
 
 def main(argv=None):
     compat.setup()
     args = parse_args(argv)
-    from mmeffvit.engine import arguments, data, environment, evaluation, launch
+    from mmeffvit.engine import data, environment, evaluation, launch
+    from mmeffvit.swap import command_line
 
-    cfg = arguments.load_config(args)
+    cfg = command_line.load_config(args)
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.show_dir is not None:
         evaluation.draw_predictions(cfg, args.show_dir)

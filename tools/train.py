@@ -5,9 +5,9 @@ from mmeffvit import compat
 
 
 def parse_args(argv=None):
-    from mmeffvit.engine import arguments
+    from mmeffvit.swap import command_line
 
-    parser = arguments.launch_parser("Train a model from a config.", "train_cfg.max_epochs=1")
+    parser = command_line.launch_parser("Train a model from a config.", "train_cfg.max_epochs=1")
     parser.add_argument(
         "--recipe",
         choices=["keep", "adamw"],
@@ -27,15 +27,16 @@ def parse_args(argv=None):
     parser.add_argument(
         "--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size"
     )
-    return arguments.parse(parser, argv)
+    return command_line.parse(parser, argv)
 
 
 def main(argv=None):
     compat.setup()
     args = parse_args(argv)
-    from mmeffvit.engine import arguments, data, environment, launch, resume
+    from mmeffvit.engine import data, environment, launch, resume
+    from mmeffvit.swap import command_line
 
-    cfg = arguments.load_config(args)
+    cfg = command_line.load_config(args)
     if args.amp:
         launch.enable_amp(cfg)
     if args.auto_scale_lr:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from mmeffvit.configs import convert
 from mmeffvit.engine.errors import LaunchError
 
 _DATA_KEYS = tuple(
@@ -69,25 +70,19 @@ def set_data_root(cfg: Config, data_root: str) -> None:
             "--cfg-options train_dataloader.dataset.data_root=DIR."
         )
     (old,) = roots
-    for key in (*_DATA_KEYS, "data_root"):
-        if cfg.get(key) is not None:
-            cfg[key] = _moved(cfg[key], old, data_root)
 
-
-def _moved(value: Any, old: str, new: str) -> Any:
-    """A copy of a config tree in which paths under the folder `old` lie under `new`."""
-    if isinstance(value, Mapping):
-        return ConfigDict({k: _moved(v, old, new) for k, v in value.items()})
-    if isinstance(value, (list, tuple)):
-        return type(value)(_moved(v, old, new) for v in value)
-    if isinstance(value, str) and value:
-        path = os.path.normpath(value)
+    def move(value: Any) -> Any:
+        path = os.path.normpath(value) if isinstance(value, str) and value else ""
         if path == old:
-            return new
+            return data_root
         if path.startswith(old + os.sep):
             # a prefix that names are appended to keeps its slash
-            return os.path.join(new, path[len(old) + 1 :]) + "/" * value.endswith("/")
-    return value
+            return os.path.join(data_root, path[len(old) + 1 :]) + "/" * value.endswith("/")
+        return value
+
+    for key in (*_DATA_KEYS, "data_root"):
+        if cfg.get(key) is not None:
+            cfg[key] = ConfigDict({key: convert(cfg[key], move)})[key]
 
 
 def find_missing_data(cfg: Config, splits: Sequence[str]) -> list[tuple[str, str]]:

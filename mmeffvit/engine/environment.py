@@ -10,6 +10,7 @@ import torch.distributed
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 
+from mmeffvit.configs import convert, walk
 from mmeffvit.engine.errors import LaunchError
 
 _SYNC_NORMS = {"SyncBN": "BN", "MMSyncBN": "BN", "naiveSyncBN": "BN"}
@@ -39,9 +40,9 @@ def fit_to_device(cfg: Config, training: bool = True) -> list[tuple[int, str]]:
     if cfg.get("launcher", "none") == "none":
         return []
     notes = _replace_nccl(cfg)
-    normalised, count = _without_sync_norms(cfg.model)
+    count = sum(_is_sync_norm(value) for _, value in walk(cfg.model))
     if count or cfg.get("sync_bn"):
-        cfg.model, cfg.sync_bn = normalised, None
+        cfg.model, cfg.sync_bn = convert(cfg.model, _without_sync), None
         notes.append(
             (logging.WARNING, f"No GPU: {count or 'all'} SyncBN settings of the model became BN")
         )
@@ -72,20 +73,12 @@ def _replace_nccl(cfg: Config) -> list[tuple[int, str]]:
     ]
 
 
-def _without_sync_norms(value: Any) -> tuple[Any, int]:
-    """A copy of a config tree with BN in place of SyncBN, and how many were replaced."""
-    if isinstance(value, Mapping):
-        items = {key: _without_sync_norms(item) for key, item in value.items()}
-        count = sum(number for _, number in items.values())
-        copy = ConfigDict({key: item for key, (item, _) in items.items()})
-        if copy.get("type") in _SYNC_NORMS:
-            copy["type"] = _SYNC_NORMS[copy["type"]]
-            count += 1
-        return copy, count
-    if isinstance(value, (list, tuple)):
-        pairs = [_without_sync_norms(item) for item in value]
-        return type(value)(item for item, _ in pairs), sum(number for _, number in pairs)
-    return value, 0
+def _is_sync_norm(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.get("type") in _SYNC_NORMS
+
+
+def _without_sync(value: Any) -> Any:
+    return {**value, "type": _SYNC_NORMS[value["type"]]} if _is_sync_norm(value) else value
 
 
 def init_process_group(cfg: Config) -> None:

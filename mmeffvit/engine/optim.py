@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +12,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from mmeffvit.errors import did_you_mean
 from mmeffvit.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 _OPTIONS = (
@@ -76,10 +76,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         super()._validate_cfg()
         for key in self.paramwise_cfg:
             if key not in _OPTIONS:
-                close = difflib.get_close_matches(key, _OPTIONS, n=1)
-                hint = f"; did you mean '{close[0]}'?" if close else ""
                 raise ValueError(
-                    f"paramwise_cfg has no option '{key}'; it has {', '.join(_OPTIONS)}{hint} "
+                    f"paramwise_cfg has no option '{key}'; it has {', '.join(_OPTIONS)}"
+                    f"{did_you_mean(key, _OPTIONS)} "
                     "(the number of layers is asked from the network)"
                 )
         if not 0 < self.layer_decay_rate <= 1:

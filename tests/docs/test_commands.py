@@ -19,7 +19,8 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mmeffvit import create_backbone, list_backbones
 from mmeffvit.analysis.backbones import build_backbone
-from mmeffvit.engine import arguments, launch
+from mmeffvit.engine import launch
+from mmeffvit.swap import command_line
 from tests.tools import runs
 
 from .documents import DOCUMENTS, ROOT, blocks, commands
@@ -78,7 +79,7 @@ def check_config(path, cfg):
 
 
 def check_launch(args, words):
-    cfg = arguments.load_config(args)
+    cfg = command_line.load_config(args)
     if getattr(args, "auto_scale_lr", False):
         launch.enable_auto_scale_lr(cfg)
     check_config(args.config, cfg)
@@ -145,9 +146,9 @@ def check_checkpoint(path, words):
         cfg = launch.load_config(str(found[0]))
     else:
         config = next(word for word in words if word.endswith(".py") and "/" in word[6:])
-        parser = arguments.launch_parser("", "")
+        parser = command_line.launch_parser("", "")
         backbone = words[words.index("--backbone") + 1]
-        cfg = arguments.load_config(parser.parse_args([config, "--backbone", backbone]))
+        cfg = command_line.load_config(parser.parse_args([config, "--backbone", backbone]))
         assert cfg.work_dir == f"work_dirs/{name}" or Path(cfg.work_dir).name == name
     assert int(epoch) <= cfg.train_cfg.max_epochs
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmeffvit.engine import arguments
 from mmeffvit.engine.errors import LaunchError
-from mmeffvit.swap import SwapError
+from mmeffvit.swap import SwapError, command_line
 from tests.tools import runs
 
 RETINANET = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
@@ -46,9 +45,9 @@ def test_refusal_is_a_sentence():
 
 
 def load(*command):
-    parser = arguments.launch_parser("", "")
+    parser = command_line.launch_parser("", "")
     parser.add_argument("--recipe", choices=["keep", "adamw"])
-    return arguments.load_config(arguments.parse(parser, list(command)))
+    return command_line.load_config(command_line.parse(parser, list(command)))
 
 
 def test_launch_with_another_backbone(monkeypatch):

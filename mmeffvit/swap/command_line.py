@@ -1,4 +1,4 @@
-"""The command line that ``tools/train.py`` and ``tools/test.py`` share."""
+"""The command line that ``tools/train.py`` and ``tools/test.py`` share, a swap included."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mmengine.config import Config, DictAction
 
 from mmeffvit.engine import launch
+from mmeffvit.swap.api import swap_backbone
 
 
 def launch_parser(description: str, option: str) -> argparse.ArgumentParser:
@@ -68,8 +69,6 @@ def load_config(args: argparse.Namespace) -> Config:
     """The config of a launch: read, backbone swapped, options applied, work directory set."""
     cfg = launch.load_config(args.config)
     if args.backbone is not None:
-        from mmeffvit.swap import swap_backbone
-
         cfg = swap_backbone(
             cfg,
             args.backbone,
