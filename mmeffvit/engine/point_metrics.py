@@ -12,11 +12,15 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmeffvit.ops.points import near_pairs, rotated_iou, rotated_iou_3d
+from mmeffvit.ops.points import (
+    bev_boxes,
+    greedy_matches,
+    near_pairs,
+    rotated_iou,
+    rotated_iou_3d,
+)
 from mmeffvit.registry import METRICS
 
-#: columns of a box that lie in the plane
-_PLANE = [0, 1, 3, 4, 6]
 #: overlap from which KITTI and Waymo count a detection, both spaces
 _IOU_THRS = {"Car": 0.7, "Pedestrian": 0.5, "Cyclist": 0.5}
 
@@ -199,7 +203,7 @@ class PointDetMetric(BaseMetric):
                 )
         order = scores.argsort(descending=True, stable=True)
         boxes, scores, labels = boxes[order], scores[order], labels[order]
-        rows, cols = near_pairs(boxes[:, _PLANE], objects[:, _PLANE])
+        rows, cols = near_pairs(bev_boxes(boxes), bev_boxes(objects))
         same = labels[rows] == classes[cols]
         rows, cols = rows[same], cols[same]
         result = {
@@ -209,7 +213,7 @@ class PointDetMetric(BaseMetric):
         }
         overlaps = {
             "3d": rotated_iou_3d(boxes[rows], objects[cols]),
-            "bev": rotated_iou(boxes[rows][:, _PLANE], objects[cols][:, _PLANE]),
+            "bev": rotated_iou(bev_boxes(boxes[rows]), bev_boxes(objects[cols])),
         }
         for space, overlap in overlaps.items():
             thresholds = overlap.new_tensor([self._threshold(space, name) for name in names])
@@ -280,19 +284,9 @@ def _assign(rows: Tensor, cols: Tensor, overlap: Tensor, ignored: Tensor, count:
     """
     status = torch.zeros(count, dtype=torch.int8)
     near_ignored = ignored[cols]
-    real = ~near_ignored
-    rows_real, cols_real, overlap = rows[real], cols[real], overlap[real]
-    # by detection, the largest overlap first
-    order = overlap.argsort(descending=True, stable=True)
-    order = order[rows_real[order].argsort(stable=True)]
-    taken: set[int] = set()
-    right: set[int] = set()
-    for row, col in zip(rows_real[order].tolist(), cols_real[order].tolist()):
-        if row not in right and col not in taken:
-            right.add(row)
-            taken.add(col)
     status[rows[near_ignored]] = -1
-    status[torch.tensor(sorted(right), dtype=torch.int64)] = 1
+    real = ~near_ignored
+    status[greedy_matches(rows[real], cols[real], overlap[real], count) >= 0] = 1
     return status
 
 

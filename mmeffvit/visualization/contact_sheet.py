@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
 
+from mmeffvit.ops.points import greedy_matches
 from mmeffvit.visualization.sheet import OUTLINE, compose_sheet, font
 
 # far apart on light and dark grounds alike, also for most who cannot tell red from green
@@ -198,12 +200,9 @@ def assign(overlap: np.ndarray, threshold: float) -> np.ndarray:
     Returns:
         For each prediction the index of the true object, or -1.
     """
-    overlap, matches = np.array(overlap, float), np.full(len(overlap), -1)
-    for index, row in enumerate(overlap):
-        if len(row) and row.max() >= threshold:
-            matches[index] = int(row.argmax())
-            overlap[:, matches[index]] = -1
-    return matches
+    overlap = torch.from_numpy(np.asarray(overlap, float))
+    rows, columns = (overlap >= threshold).nonzero().unbind(1)
+    return greedy_matches(rows, columns, overlap[rows, columns], len(overlap)).numpy()
 
 
 def _overlaps(a: Objects, b: Objects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

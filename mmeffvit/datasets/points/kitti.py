@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from mmeffvit.datasets.points.sweep_dataset import BaseSweepDataset, read_lines
+from mmeffvit.ops.points import wrap_angle
 from mmeffvit.registry import DATASETS
 
 #: what is not told from a class, and so counts neither way for it
@@ -163,7 +164,6 @@ def camera_to_lidar(boxes: np.ndarray, lidar2cam: np.ndarray) -> np.ndarray:
     height, width, length = boxes[:, 0], boxes[:, 1], boxes[:, 2]
     inverse = np.linalg.inv(lidar2cam)
     centres = boxes[:, 3:6] @ inverse[:3, :3].T + inverse[:3, 3]
-    yaw = -boxes[:, 6] - np.pi / 2
-    yaw -= np.floor(yaw / (2 * np.pi) + 0.5) * 2 * np.pi
+    yaw = wrap_angle(-boxes[:, 6] - np.pi / 2)
     sides = np.stack((length, width, height, yaw), axis=1)
     return np.concatenate((centres, sides), axis=1).astype(np.float32)

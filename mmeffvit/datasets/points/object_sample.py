@@ -17,10 +17,9 @@ from mmengine.dataset import BaseDataset
 from mmeffvit.datasets.points.base import POINT_KEYS, PointTransform, select_points, source_of
 from mmeffvit.datasets.points.sweep_filters import inside_boxes
 from mmeffvit.files import whole_file
-from mmeffvit.ops.points import near_pairs, rotated_overlap
+from mmeffvit.ops.points import bev_boxes, greedy_keep, near_pairs, rotated_overlap
 from mmeffvit.registry import TRANSFORMS
 
-_PLANE = [0, 1, 3, 4, 6]
 #: square metres that boxes may share
 _TOUCHING = 1e-6
 
@@ -162,17 +161,12 @@ class ObjectSample(PointTransform):
     @staticmethod
     def _free(there: np.ndarray, new: np.ndarray) -> np.ndarray:
         """(n) bool, boxes that overlap none that is there, and none before them that is free."""
-        boxes = torch.from_numpy(np.concatenate((there, new))[:, _PLANE]).double()
+        boxes = torch.from_numpy(bev_boxes(np.concatenate((there, new)))).double()
         first, second = near_pairs(boxes, boxes)
         pairs = (first < second) & (second >= len(there))
         first, second = first[pairs], second[pairs]
         clash = rotated_overlap(boxes[first], boxes[second]) > _TOUCHING
-        free = np.ones(len(boxes), bool)
-        # by the second of the pair: what comes before it is decided
-        order = second[clash].argsort(stable=True)
-        for i, j in zip(first[clash][order].tolist(), second[clash][order].tolist()):
-            free[j] &= not free[i]
-        return free[len(there) :]
+        return greedy_keep(first[clash], second[clash], len(boxes)).numpy()[len(there) :]
 
     def _paste(self, results: dict, rows: np.ndarray, labels: np.ndarray) -> dict:
         boxes = self._boxes[rows]

@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from mmeffvit.datasets.points.scene import Place, Scene
+from mmeffvit.ops.points import wrap_angle
 
 #: height of the scanner above the street in metres
 SCANNER_HEIGHT = 1.73
@@ -125,8 +126,7 @@ def _add_object(street: Street, name: str, field: tuple[float, float, float, flo
             break
     else:
         return
-    yaw += street.heading
-    yaw = (yaw + math.pi) % (2 * math.pi) - math.pi
+    yaw = wrap_angle(yaw + street.heading)
     position = (x, y, street.ground(x, y))
     tag, alone = street.new_tag(0.3, 0.85), Scene()
     for scene in (street.scene, alone):

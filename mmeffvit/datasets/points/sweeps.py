@@ -13,10 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from mmeffvit.datasets.folders import check_least, ensure_folder
 from mmeffvit.datasets.parallel import make_all
 from mmeffvit.datasets.points.scene_streets import Street, StreetObject, furnish_street
+from mmeffvit.ops.points import bev_boxes, box_corners, wrap_angle
 
 # raised whenever the same arguments give other files
 FORMAT_VERSION = 1
@@ -204,14 +206,9 @@ def to_camera(points: np.ndarray) -> np.ndarray:
 
 def corners(box: np.ndarray) -> np.ndarray:
     """The corners (8, 3) of a box with its z at the bottom, the lower four first."""
-    x, y, z, length, width, height, yaw = box
-    along = np.array((1, 1, -1, -1) * 2) * length / 2
-    across = np.array((1, -1, -1, 1) * 2) * width / 2
-    up = np.repeat((0.0, height), 4)
-    cos, sin = math.cos(yaw), math.sin(yaw)
-    return np.stack(
-        (x + cos * along - sin * across, y + sin * along + cos * across, z + up), axis=1
-    )
+    plane = box_corners(bev_boxes(torch.from_numpy(np.asarray(box, float)[None])))[0].numpy()
+    heights = np.repeat((box[2], box[2] + box[5]), 4)
+    return np.column_stack((np.tile(plane, (2, 1)), heights))
 
 
 def label_line(label: Label) -> str:
@@ -221,8 +218,8 @@ def label_line(label: Label) -> str:
         return f"DontCare -1 -1 -10 {image_box} -1 -1 -1 -1000 -1000 -1000 -10"
     length, width, height, yaw = label.box[3:]
     position = to_camera(label.box[None, :3])[0]
-    rotation = _wrap(-yaw - math.pi / 2)
-    alpha = _wrap(rotation - math.atan2(position[0], position[2]))
+    rotation = wrap_angle(-yaw - math.pi / 2)
+    alpha = wrap_angle(rotation - math.atan2(position[0], position[2]))
     numbers = " ".join(f"{v:.4f}" for v in (height, width, length, *position, rotation))
     return f"{label.name} {label.truncated:.2f} {label.occluded} {alpha:.2f} {image_box} {numbers}"
 
@@ -273,10 +270,6 @@ def _image_box(box: np.ndarray) -> tuple[np.ndarray, float]:
     if left <= 0:
         return np.full(4, -1.0), 1.0
     return inside, float(1 - left / area)
-
-
-def _wrap(angle: float) -> float:
-    return (angle + math.pi) % (2 * math.pi) - math.pi
 
 
 def _write(config: dict, workers: int | None, log: Callable[[str], None], folder: Path) -> None:

@@ -12,12 +12,17 @@ from mmeffvit.ops.points.batches import (
     offset_to_batch,
 )
 from mmeffvit.ops.points.boxes import (
+    bev_boxes,
+    box_corners,
+    greedy_keep,
+    greedy_matches,
     near_pairs,
     points_in_boxes,
     rotated_iou,
     rotated_iou_3d,
     rotated_nms,
     rotated_overlap,
+    wrap_angle,
 )
 from mmeffvit.ops.points.cells import Cells, grid_cluster, to_cells, unique_rows
 from mmeffvit.ops.points.groups import EqualGroups, equal_groups, window_snake_order
@@ -42,7 +47,9 @@ __all__ = [
     "PaddedWindows",
     "RelativeWindows",
     "batch_to_offset",
+    "bev_boxes",
     "bev_scatter",
+    "box_corners",
     "check_finite",
     "check_offset",
     "check_points",
@@ -51,6 +58,8 @@ __all__ = [
     "dynamic_voxelize",
     "equal_groups",
     "furthest_point_sampling",
+    "greedy_keep",
+    "greedy_matches",
     "grid_cluster",
     "grid_size",
     "interpolate",
@@ -74,4 +83,5 @@ __all__ = [
     "voxel_groups",
     "window_attention",
     "window_snake_order",
+    "wrap_angle",
 ]

@@ -1,4 +1,4 @@
-"""Rotated boxes: overlap of pairs, non-maximum suppression, and the points inside.
+"""Rotated boxes: corners, overlap of pairs, greedy choices, and the points inside.
 
 Boxes in the plane are (x, y, dx, dy, yaw), metres and radians; boxes in space are (x, y, z, dx, dy,
 dz, yaw) with z in the middle. yaw 0 points along +x and grows towards +y, as in mmdet3d from 1.0
@@ -7,6 +7,10 @@ on.
 
 from __future__ import annotations
 
+import math
+from typing import TypeVar
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,9 +19,26 @@ _CHUNK = 2**17
 #: a corner on an edge counts as inside, up to this share of the side
 _TOLERANCE = 1e-9
 
+_Angle = TypeVar("_Angle", float, np.ndarray, Tensor)
+_Boxes = TypeVar("_Boxes", np.ndarray, Tensor)
 
-def _corners(boxes: Tensor) -> Tensor:
-    """(P, 5) to (P, 4, 2), counter-clockwise."""
+
+def wrap_angle(angle: _Angle) -> _Angle:
+    """Angles in radians to the same in [-pi, pi).
+
+    >>> round(wrap_angle(4.0), 4)
+    -2.2832
+    """
+    return (angle + math.pi) % (2 * math.pi) - math.pi
+
+
+def bev_boxes(boxes: _Boxes) -> _Boxes:
+    """Boxes seen from above: (n, 7+) (x, y, z, dx, dy, dz, yaw, ...) to (n, 5)."""
+    return boxes[:, [0, 1, 3, 4, 6]]
+
+
+def box_corners(boxes: Tensor) -> Tensor:
+    """Corners of boxes in the plane, (P, 5) to (P, 4, 2): counter-clockwise from the right rear."""
     signs = boxes.new_tensor([[-1, -1], [1, -1], [1, 1], [-1, 1]]) / 2
     x, y = (signs * boxes[:, None, 2:4]).unbind(-1)
     cos, sin = boxes[:, 4:].cos(), boxes[:, 4:].sin()
@@ -38,7 +59,7 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
 
 def _polygon_area(a: Tensor, b: Tensor) -> Tensor:
     """Area that two convex quadrilaterals share: corners inside the other one, and crossings."""
-    corners_a, corners_b = _corners(a), _corners(b)
+    corners_a, corners_b = box_corners(a), box_corners(b)
     edges_a, edges_b = (c.roll(-1, 1) - c for c in (corners_a, corners_b))
     r, s = edges_a[:, :, None], edges_b[:, None]
     between = corners_b[:, None] - corners_a[:, :, None]
@@ -96,8 +117,7 @@ def rotated_iou(a: Tensor, b: Tensor) -> Tensor:
 
 def rotated_iou_3d(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of each pair of boxes in space: (P, 7) twice to (P) float64."""
-    plane = [0, 1, 3, 4, 6]
-    area = rotated_overlap(a[:, plane], b[:, plane])
+    area = rotated_overlap(bev_boxes(a), bev_boxes(b))
     a, b = a.double(), b.double()
     top = torch.minimum(a[:, 2] + a[:, 5] / 2, b[:, 2] + b[:, 5] / 2)
     bottom = torch.maximum(a[:, 2] - a[:, 5] / 2, b[:, 2] - b[:, 5] / 2)
@@ -109,9 +129,8 @@ def rotated_iou_3d(a: Tensor, b: Tensor) -> Tensor:
 def rotated_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """Greedy non-maximum suppression of boxes in the plane.
 
-    A box goes if one with a higher score, which stays, overlaps it by more than the threshold. All
-    boxes are decided together, again until nothing changes; only pairs near each other are looked
-    at.
+    A box goes if one with a higher score, which stays, overlaps it by more than the threshold. Only
+    pairs near each other are looked at.
 
     Args:
         boxes: (K, 5) boxes (x, y, dx, dy, yaw).
@@ -135,14 +154,51 @@ def rotated_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     later = low > high
     high, low = high[later], low[later]
     over = rotated_iou(boxes[high], boxes[low]) > iou_threshold
-    high, low = high[over], low[over]
-    # the greedy answer is the only one that this step leaves as it is
-    keep = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
+    return order[greedy_keep(high[over], low[over], len(boxes))]
+
+
+def greedy_keep(first: Tensor, second: Tensor, count: int) -> Tensor:
+    """What stays if a row goes whenever one before it, which stays, is against it.
+
+    All rows are decided together, again until nothing changes; chains are short.
+
+    Args:
+        first: (P) int64 rows.
+        second: (P) int64, the row that each is against; it comes after it.
+        count: Rows K.
+
+    Returns:
+        (K) bool.
+    """
+    keep = torch.ones(count, dtype=torch.bool, device=first.device)
     while True:
-        goes = torch.zeros_like(keep).index_put((low[keep[high]],), keep.new_tensor(True))
+        goes = torch.zeros_like(keep).index_put((second[keep[first]],), keep.new_tensor(True))
+        # the greedy answer is the only one that this step leaves as it is
         if torch.equal(keep, ~goes):
-            return order[keep]
+            return keep
         keep = ~goes
+
+
+def greedy_matches(rows: Tensor, cols: Tensor, overlap: Tensor, count: int) -> Tensor:
+    """Each row, in their order, takes the free column that it overlaps most.
+
+    Args:
+        rows: (P) int64 of pairs that may match.
+        cols: (P) int64; of columns that overlap equally, the pair that comes first is taken.
+        overlap: (P) of the pairs.
+        count: Rows K.
+
+    Returns:
+        (K) int64 column of every row, -1 where none is.
+    """
+    order = overlap.argsort(descending=True, stable=True)
+    order = order[rows[order].argsort(stable=True)]
+    matches, taken = [-1] * count, set()
+    for row, col in zip(rows[order].tolist(), cols[order].tolist()):
+        if matches[row] < 0 and col not in taken:
+            matches[row] = col
+            taken.add(col)
+    return torch.tensor(matches, dtype=torch.int64)
 
 
 def near_pairs(a: Tensor, b: Tensor, rows: int = 1024) -> tuple[Tensor, Tensor]:

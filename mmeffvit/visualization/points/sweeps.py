@@ -1,14 +1,13 @@
 """Contact sheets of LiDAR sweeps: points from above, with true and predicted boxes."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from mmeffvit.ops.points import rotated_iou
+from mmeffvit.ops.points import bev_boxes, box_corners, rotated_iou
 from mmeffvit.visualization.contact_sheet import WRONG, assign
 from mmeffvit.visualization.sheet import INK, PAPER, Legend, compose_sheet, font
 
@@ -218,7 +217,7 @@ def match_boxes(
         account because it matches one that counts neither way.
     """
     a, b = (
-        torch.from_numpy(np.asarray(boxes.boxes, float).reshape(-1, 7)[:, [0, 1, 3, 4, 6]])
+        bev_boxes(torch.from_numpy(np.asarray(boxes.boxes, float).reshape(-1, 7)))
         for boxes in (found, example.truth)
     )
     rows, columns = (grid.reshape(-1) for grid in np.indices((len(a), len(b))))
@@ -252,11 +251,8 @@ def _legend(classes: Sequence[str], iou_thr: float) -> Legend:
 
 def _outline(box: np.ndarray) -> np.ndarray:
     """Corners (4, 2) from above, the two of the front first."""
-    x, y, _, length, width, _, yaw = (float(v) for v in box)
-    along = np.array((1, 1, -1, -1)) * length / 2
-    across = np.array((1, -1, -1, 1)) * width / 2
-    cos, sin = math.cos(yaw), math.sin(yaw)
-    return np.stack((x + cos * along - sin * across, y + sin * along + cos * across), axis=1)
+    box = torch.from_numpy(np.asarray(box, float)[None])
+    return box_corners(bev_boxes(box))[0, [2, 1, 0, 3]].numpy()
 
 
 def _draw_points(canvas: np.ndarray, pixels: np.ndarray, heights: np.ndarray) -> None:

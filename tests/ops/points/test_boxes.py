@@ -1,15 +1,21 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from mmeffvit.ops.points import (
+    bev_boxes,
+    box_corners,
+    greedy_keep,
+    greedy_matches,
     near_pairs,
     points_in_boxes,
     rotated_iou,
     rotated_iou_3d,
     rotated_nms,
     rotated_overlap,
+    wrap_angle,
 )
 
 
@@ -169,3 +175,47 @@ def test_points_in_boxes(monkeypatch):
     assert points_in_boxes(points, box[:0]).shape == (8, 0)
     with pytest.raises(ValueError, match=r"\(N, 3\) and boxes \(n, 7\).* \(8, 5\) and \(1, 5\)"):
         points_in_boxes(points, box[:, :5])
+
+
+def test_corners_and_boxes_from_above():
+    boxes = random_boxes(7)
+    expected = torch.tensor([corners(box) for box in boxes.tolist()], dtype=torch.float64)
+    torch.testing.assert_close(box_corners(boxes), expected)
+    spatial = torch.arange(18.0).view(2, 9)
+    assert bev_boxes(spatial).tolist() == [[0, 1, 3, 4, 6], [9, 10, 12, 13, 15]]
+    assert bev_boxes(spatial.numpy()).tolist() == bev_boxes(spatial).tolist()
+
+
+def test_angles_are_wrapped_whatever_holds_them():
+    angles = [-7.0, -math.pi, 0.0, 3.0, math.pi, 9.5]
+    wanted = [-7 + 2 * math.pi, -math.pi, 0, 3, -math.pi, 9.5 - 4 * math.pi]
+    assert [wrap_angle(angle) for angle in angles] == pytest.approx(wanted)
+    assert wrap_angle(np.array(angles)) == pytest.approx(wanted)
+    wrapped = wrap_angle(torch.tensor(angles, dtype=torch.float64))
+    assert wrapped.tolist() == pytest.approx(wanted)
+
+
+def test_greedy_choices_equal_a_loop():
+    generator = torch.Generator().manual_seed(0)
+    pairs = (torch.rand(40, 40, generator=generator) < 0.1).triu(1)
+    first, second = pairs.nonzero().unbind(1)
+    keep = [True] * 40
+    for j in range(40):
+        keep[j] = not any(pairs[i, j] and keep[i] for i in range(j))
+    assert greedy_keep(first, second, 40).tolist() == keep
+    assert not all(keep)
+
+    overlap = (torch.rand(30, 12, generator=generator) * 8).floor() / 8
+    rows, cols = (overlap > 0.5).nonzero().unbind(1)
+    free, wanted = list(range(12)), []
+    for row in overlap.tolist():
+        best = max(free, key=lambda col: (row[col], -col), default=None)
+        wanted.append(best if best is not None and row[best] > 0.5 else -1)
+        if wanted[-1] >= 0:
+            free.remove(best)
+    shuffled = torch.randperm(len(rows), generator=generator)
+    shuffled = shuffled[cols[shuffled].argsort(stable=True)]
+    rows, cols = rows[shuffled], cols[shuffled]
+    assert greedy_matches(rows, cols, overlap[rows, cols], 30).tolist() == wanted
+    assert sorted(col for col in wanted if col >= 0) == list(range(12))
+    assert greedy_matches(rows[:0], cols[:0], overlap[:0, 0], 2).tolist() == [-1, -1]

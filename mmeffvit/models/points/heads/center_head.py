@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmeffvit.models.points.heads.center_targets import CenterTargets, center_targets
-from mmeffvit.ops.points import rotated_iou_3d, rotated_nms
+from mmeffvit.ops.points import bev_boxes, rotated_iou_3d, rotated_nms, wrap_angle
 from mmeffvit.registry import MODELS
 
 #: branch -> channels
@@ -268,7 +268,7 @@ class CenterHead(BaseModule):
             limits = zip(cfg["nms_thr"], cfg["nms_pre"], cfg["nms_post"])
             for label, (threshold, before, after) in enumerate(limits):
                 rows = (labels == label).nonzero().flatten()[:before]
-                stays = rotated_nms(boxes[rows][:, [0, 1, 3, 4, 6]], scores[rows], threshold)
+                stays = rotated_nms(bev_boxes(boxes[rows]), scores[rows], threshold)
                 kept.append(rows[stays[:after]])
             rows = torch.cat(kept)
             boxes = boxes[rows]
@@ -313,6 +313,5 @@ def boxes_from_mmdet3d_v0(boxes: Tensor) -> Tensor:
     Returns:
         (K, 7+) (x, y, z, l, w, h, yaw, ...), yaw 0 along +x and growing towards +y, in [-pi, pi).
     """
-    yaw = -boxes[:, 6:7] - torch.pi / 2
-    yaw = (yaw + torch.pi) % (2 * torch.pi) - torch.pi
+    yaw = wrap_angle(-boxes[:, 6:7] - torch.pi / 2)
     return torch.cat((boxes[:, [0, 1, 2, 4, 3, 5]], yaw, boxes[:, 7:]), dim=1)
