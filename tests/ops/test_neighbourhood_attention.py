@@ -1,5 +1,7 @@
 import importlib.machinery
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +15,8 @@ from mmeffvit.ops import (
 from mmeffvit.ops.neighbourhood_attention import fused, natten
 from mmeffvit.ops.neighbourhood_attention.tiles import axis_tiles, map_tiles
 from mmeffvit.testing import relative_rms_error
+
+GOLDEN = Path(__file__).parents[1] / "data/golden/dinat.npz"
 
 # height, width, kernel, dilation: whole map, ragged tiles, phases of two lengths, one-wide maps,
 # both axes unlike, windows longer and shorter than a tile
@@ -46,17 +50,22 @@ def neighbours(i, length, kernel, dilation):
     return same_phase[first : first + kernel]
 
 
-def literal(q, k, v, kernel, dilation):
+def literal(q, k, v, kernel, dilation, bias=None):
     """One query at a time."""
     kernel, dilation = pair(kernel), pair(dilation)
     _, height, width, _, dim = q.shape
     out = torch.empty_like(q)
     for y in range(height):
-        rows = neighbours(y, height, kernel[0], dilation[0])
+        rows = neighbours(y, k.shape[1], kernel[0], dilation[0])
         for x in range(width):
-            columns = neighbours(x, width, kernel[1], dilation[1])
+            columns = neighbours(x, k.shape[2], kernel[1], dilation[1])
             keys, values = (t[:, rows][:, :, columns].flatten(1, 2) for t in (k, v))
-            weights = ((q[:, None, y, x] * keys).sum(-1) * dim**-0.5).softmax(1)
+            logits = (q[:, None, y, x] * keys).sum(-1) * dim**-0.5
+            if bias is not None:
+                down = [j // dilation[0] - y // dilation[0] + kernel[0] - 1 for j in rows]
+                right = [j // dilation[1] - x // dilation[1] + kernel[1] - 1 for j in columns]
+                logits = logits + bias[:, down][:, :, right].flatten(1).t()
+            weights = logits.softmax(1)
             out[:, y, x] = (weights[..., None] * values).sum(1)
     return out
 
@@ -94,12 +103,15 @@ def test_equals_the_formula_query_by_query(height, width, kernel, dilation):
         torch.testing.assert_close(out, expected)
 
 
-def check_gradients(tensors, kernel, dilation, tolerance=1e-5):
+def check_gradients(tensors, kernel, dilation, tolerance=1e-5, bias=None):
     weight = torch.randn_like(tensors[0])
     results = []
+    leaves = tensors if bias is None else [*tensors, bias]
     for implementation in ("reference", "fused"):
-        out = neighbourhood_attention(*tensors, kernel, dilation, implementation=implementation)
-        results.append((out, *torch.autograd.grad((out * weight).sum(), tensors)))
+        out = neighbourhood_attention(
+            *tensors, kernel, dilation, bias=bias, implementation=implementation
+        )
+        results.append((out, *torch.autograd.grad((out * weight).sum(), leaves)))
     for expected, actual in zip(*results):
         if expected.abs().max() < 1e-6:  # a single neighbour: q and k have no gradient
             assert actual.abs().max() < 1e-6
@@ -133,6 +145,175 @@ def test_gradients_through_the_kernels_of_a_device(monkeypatch, height, width, k
     monkeypatch.setattr(fused, "_explicit_gradients", fused._recomputed_gradients)
     monkeypatch.setattr(fused, "_add_rectangles", fused._add_tokens)
     check_gradients([t.requires_grad_() for t in inputs(height, width)], kernel, dilation)
+
+
+def relative_bias(kernel, heads=2, dtype=torch.float32):
+    rows, columns = pair(kernel)
+    return torch.randn(heads, 2 * rows - 1, 2 * columns - 1, dtype=dtype).requires_grad_()
+
+
+def inputs_on_a_larger_map(size, key_size, heads=2, dim=8, dtype=torch.float32):
+    sizes = (size, key_size, key_size)
+    return [torch.randn(2, *s, heads, dim, dtype=dtype).requires_grad_() for s in sizes]
+
+
+# size of the map of queries and of that of keys, kernel, dilation: as after padding at the bottom,
+# on the right, on both; fewer queries than phases
+LARGER_MAPS = [
+    ((5, 9), (9, 9), 3, 3),
+    ((9, 4), (9, 21), 7, (1, 3)),
+    ((6, 8), (21, 35), 7, (3, 5)),
+    ((3, 2), (20, 15), 5, (4, 3)),
+]
+# every odd kernel from 3 to 13; phases of two lengths; unlike axes; SSViT's large kernels
+BIASED = [
+    *CASES[1:],
+    (19, 26, 9, 2),
+    (23, 31, 11, 2),
+    (29, 44, 13, 1),
+    (30, 57, 13, 2),
+    (41, 38, (13, 3), (3, 4)),
+    (33, 31, 29, 1),
+]
+
+
+class TestBias:
+    @pytest.mark.parametrize(("height", "width", "kernel", "dilation"), BIASED[:9:2])
+    def test_equals_the_formula_query_by_query(self, height, width, kernel, dilation):
+        tensors = inputs(height, width, dtype=torch.float64)
+        bias = relative_bias(kernel, dtype=torch.float64)
+        expected = literal(*tensors, kernel, dilation, bias)
+        for implementation in ("reference", "fused"):
+            out = neighbourhood_attention(
+                *tensors, kernel, dilation, bias=bias, implementation=implementation
+            )
+            torch.testing.assert_close(out, expected)
+
+    @pytest.mark.parametrize(("height", "width", "kernel", "dilation"), BIASED)
+    def test_fused_against_reference_with_gradients(self, height, width, kernel, dilation):
+        tensors = [t.requires_grad_() for t in inputs(height, width, dim=2, batch=1)]
+        check_gradients(tensors, kernel, dilation, bias=relative_bias(kernel))
+
+    @pytest.mark.parametrize(("height", "width", "kernel", "dilation"), BIASED[::3])
+    def test_through_the_kernels_of_a_device(self, monkeypatch, height, width, kernel, dilation):
+        monkeypatch.setattr(fused, "_explicit_gradients", fused._recomputed_gradients)
+        monkeypatch.setattr(fused, "_add_rectangles", fused._add_tokens)
+        tensors = [t.requires_grad_() for t in inputs(height, width, dim=2, batch=1)]
+        check_gradients(tensors, kernel, dilation, bias=relative_bias(kernel))
+
+    @pytest.mark.parametrize("limit", [1, 700, 5000])
+    def test_any_number_of_tiles_and_heads_at_a_time(self, monkeypatch, limit):
+        monkeypatch.setitem(fused._LOGITS_AT_A_TIME, "cpu", limit)
+        tensors = [t.requires_grad_() for t in inputs(18, 21, heads=3)]
+        check_gradients(tensors, 5, (1, 2), bias=relative_bias(5, heads=3))
+
+    def test_gradient_of_the_bias_alone(self):
+        q, k, v = inputs(9, 12)
+        bias = relative_bias(3)
+        for implementation in ("reference", "fused"):
+            out = neighbourhood_attention(q, k, v, 3, 2, bias=bias, implementation=implementation)
+            out[..., 0].sum().backward()
+        assert bias.grad.abs().max() > 0
+        # every logit's gradient counts against those of the same query
+        torch.testing.assert_close(bias.grad.sum((1, 2)), torch.zeros(2), atol=1e-4, rtol=0)
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_half_precision_of_queries_alone(self, dtype):
+        """As under autocast: the bias is a parameter in float32, and so is its gradient."""
+        tensors = [t.to(dtype).requires_grad_() for t in inputs(12, 29, dim=16)]
+        bias = relative_bias(7)
+        weight = torch.randn(tensors[0].shape)
+        grads = []
+        for implementation in ("reference", "fused"):
+            out = neighbourhood_attention(*tensors, 7, bias=bias, implementation=implementation)
+            assert out.dtype == dtype
+            grads.append(torch.autograd.grad((out.float() * weight).sum(), [*tensors, bias]))
+        for expected, actual in zip(*grads):
+            assert actual.dtype == expected.dtype
+            tolerance = 2e-2 if dtype == torch.bfloat16 else 3e-3
+            assert relative_rms_error(actual.float(), expected.float()) < tolerance
+
+    @pytest.mark.parametrize("implementation", ["reference", "fused"])
+    @pytest.mark.parametrize("name", ["na_d1", "na_d3", "na_pad"])
+    def test_equals_the_authors_module(self, name, implementation):
+        """Numbers of NATTEN's module, whose padding is made of keys and values that are biases."""
+        with np.load(GOLDEN) as file:
+            prefix = f"op/{name}/"
+            data = {
+                key.removeprefix(prefix): torch.from_numpy(file[key])
+                for key in file.files
+                if key.startswith(prefix)
+            }
+        kernel, dilation = data["in/kernel_dilation"].tolist()
+        x = data["in/x"]
+        pad = [max(0, kernel * dilation - side) for side in x.shape[1:3]]
+        x = torch.nn.functional.pad(x, (0, 0, 0, pad[1], 0, pad[0]))
+        qkv = torch.nn.functional.linear(x, data["state/qkv.weight"], data["state/qkv.bias"])
+        q, k, v = qkv.unflatten(-1, (3, 2, 4)).unbind(3)
+        height, width = data["in/x"].shape[1:3]
+        out = neighbourhood_attention(
+            q[:, :height, :width], k, v, kernel, dilation,
+            bias=data["state/rpb"], implementation=implementation,
+        )  # fmt: skip
+        out = torch.nn.functional.linear(
+            out.flatten(3), data["state/proj.weight"], data["state/proj.bias"]
+        )
+        torch.testing.assert_close(out, data["out"], atol=2e-6, rtol=0)
+
+    def test_compiled(self):
+        tensors = inputs_on_a_larger_map((7, 5), (9, 6))
+        leaves = [*tensors, relative_bias(3)]
+        weight = torch.randn_like(tensors[0])
+
+        def attend(q, k, v, bias):
+            return neighbourhood_attention(q, k, v, 3, (3, 2), bias=bias)
+
+        results = []
+        for function in (attend, torch.compile(attend, backend="aot_eager", fullgraph=True)):
+            out = function(*leaves)
+            results.append((out, *torch.autograd.grad((out * weight).sum(), leaves)))
+        for expected, actual in zip(*results):
+            torch.testing.assert_close(actual, expected)
+
+
+class TestLargerMapOfKeys:
+    @pytest.mark.parametrize(("size", "key_size", "kernel", "dilation"), LARGER_MAPS)
+    def test_equals_the_formula_query_by_query(self, size, key_size, kernel, dilation):
+        tensors = inputs_on_a_larger_map(size, key_size, dtype=torch.float64)
+        bias = relative_bias(kernel, dtype=torch.float64)
+        expected = literal(*tensors, kernel, dilation, bias)
+        for implementation in ("reference", "fused"):
+            out = neighbourhood_attention(
+                *tensors, kernel, dilation, bias=bias, implementation=implementation
+            )
+            torch.testing.assert_close(out, expected)
+
+    @pytest.mark.parametrize("bias", [False, True])
+    @pytest.mark.parametrize(("size", "key_size", "kernel", "dilation"), LARGER_MAPS)
+    def test_gradients(self, size, key_size, kernel, dilation, bias):
+        tensors = inputs_on_a_larger_map(size, key_size)
+        check_gradients(tensors, kernel, dilation, bias=relative_bias(kernel) if bias else None)
+
+    def test_only_the_queries_cost(self):
+        """An image of 32 pixels at a dilation of 28: 64 queries, not 196 x 196."""
+        groups = map_tiles((8, 8), (196, 196), (7, 7), (28, 28), by_distance=True)
+        assert sum(t.count * t.num_queries for t in groups) == 64
+        assert sum(t.count * t.num_queries * t.num_keys for t in groups) == 64 * 49
+
+
+@pytest.mark.parametrize("kernel", range(3, 31, 2))
+@pytest.mark.parametrize(("length", "dilation", "queries"), [(65, 2, 65), (93, 3, 40), (31, 1, 31)])
+def test_places_of_tiles_are_those_of_the_formula(length, kernel, dilation, queries):
+    positions = neighbour_positions(length, kernel, dilation)
+    seen = 0
+    for tiles in axis_tiles(length, kernel, dilation, queries, by_distance=True):
+        allowed, relative = tiles.allowed("cpu"), tiles.relative("cpu")
+        for tile in tiles.query_positions("cpu").tolist():
+            for query, chosen, place in zip(tile, allowed, relative):
+                ranks = positions[query] // dilation - query // dilation
+                assert place[chosen].tolist() == (ranks + kernel - 1).tolist()
+                seen += 1
+    assert seen == queries
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -250,7 +431,7 @@ def test_windows_stay_near_the_size_of_kernels():
         ((128, 128), 19, 1),
         ((128, 128), 19, 6),
     ]:
-        groups = map_tiles(*size, (kernel,) * 2, (dilation,) * 2)
+        groups = map_tiles(size, size, (kernel,) * 2, (dilation,) * 2)
         logits = sum(t.count * t.num_queries * t.num_keys for t in groups)
         assert logits < 2 * size[0] * size[1] * kernel**2
         # few groups, so that few calls
@@ -264,6 +445,16 @@ class TestErrors:
             neighbourhood_attention(q, k[:, :4], v, 3)
         with pytest.raises(ValueError, match="one shape"):
             neighbourhood_attention(q[0], k[0], v[0], 3)
+
+    def test_keys_of_a_smaller_map(self):
+        q, k, v = inputs(8, 8)
+        with pytest.raises(ValueError, match=r"keys of 4 rows for queries of 8.* one shape"):
+            neighbourhood_attention(q, k[:, :4], v[:, :4], 3)
+
+    def test_bias_has_the_heads_and_the_kernel(self):
+        message = r"bias of 2 heads and a kernel \(3, 3\) must be \(2, 5, 5\), got \(2, 5, 7\)"
+        with pytest.raises(ValueError, match=message):
+            neighbourhood_attention(*inputs(8, 8), 3, bias=torch.zeros(2, 5, 7))
 
     @pytest.mark.parametrize(("kernel", "dilation"), [(4, 1), (0, 1), (-1, 1), ((3, 2), 1), (3, 0)])
     def test_kernels_are_odd_and_dilations_positive(self, kernel, dilation):
@@ -311,13 +502,18 @@ class TestNatten:
             def __init__(self, dtype=torch.float32, dim=32):
                 self.dtype, self.shape = dtype, (1, 8, 8, 2, dim)
 
-        def refuses(q, kernel=(3, 3)):
-            return natten.refuses(q, q, q, kernel, (1, 1))
+        def refuses(q, kernel=(3, 3), bias=None):
+            return natten.refuses(q, q, q, kernel, (1, 1), bias=bias)
 
         assert refuses(OnCuda()) is None
         assert "float64" in refuses(OnCuda(torch.float64))
         assert "multiple of 8, got 12" in refuses(OnCuda(dim=12))
         assert "at least 2" in refuses(OnCuda(), (1, 3))
+        assert "takes no relative bias" in refuses(OnCuda(), bias=torch.zeros(2, 5, 5))
+        smaller = OnCuda()
+        smaller.shape = (1, 7, 8, 2, 32)
+        reason = natten.refuses(smaller, OnCuda(), OnCuda(), (3, 3), (1, 1))
+        assert reason == "natten takes queries and keys of one map"
 
 
 def test_forward_holds_no_weights_of_a_window():

@@ -23,9 +23,14 @@ def refuses(
     kernel: tuple[int, int],
     dilation: tuple[int, int],
     *,
+    bias: Tensor | None = None,
     scale: float | None = None,
 ) -> str | None:
     """Why NATTEN cannot run on these arguments, or None."""
+    if bias is not None:
+        return "natten's fused attention takes no relative bias"
+    if q.shape[1:3] != k.shape[1:3]:
+        return "natten takes queries and keys of one map"
     if importlib.util.find_spec("natten") is None:
         return "natten is not installed; see https://natten.org for wheels that match your torch"
     needed = ".".join(map(str, _FIRST_RELEASE))
@@ -66,6 +71,7 @@ def neighbourhood_attention_natten(
     kernel: tuple[int, int],
     dilation: tuple[int, int],
     *,
+    bias: None = None,
     scale: float | None = None,
 ) -> Tensor:
     """See :func:`mmeffvit.ops.neighbourhood_attention`."""

@@ -50,6 +50,13 @@ def neighbour_tokens(
     return (rows[:, None, :, None] * width + columns[None, :, None, :]).reshape(height * width, -1)
 
 
+def _relative_positions(length: int, kernel: int, dilation: int, device: torch.device) -> Tensor:
+    """(n, k) ranks of keys minus that of their query, plus ``kernel - 1``."""
+    positions = neighbour_positions(length, kernel, dilation, device)
+    index = torch.arange(length, device=device)
+    return (positions - index[:, None]) // dilation + kernel - 1
+
+
 @in_full_precision
 def neighbourhood_attention_reference(
     q: Tensor,
@@ -58,15 +65,27 @@ def neighbourhood_attention_reference(
     kernel: tuple[int, int],
     dilation: tuple[int, int],
     *,
+    bias: Tensor | None = None,
     scale: float | None = None,
 ) -> Tensor:
     """See :func:`mmeffvit.ops.neighbourhood_attention`."""
-    _, height, width, _, head_dim = q.shape
+    height, width, _, head_dim = q.shape[1:]
     scale = head_dim**-0.5 if scale is None else scale
-    tokens = neighbour_tokens(height, width, kernel, dilation, q.device)
+    size = k.shape[1:3]
+    # (H, W, k*k) of the map of the keys, whose top left the queries are
+    tokens = neighbour_tokens(*size, kernel, dilation, q.device).unflatten(0, size)
+    tokens = tokens[:height, :width].flatten(0, 1)
     q = q.flatten(1, 2)
     # (B, L, k*k, h, d)
     keys, values = (t.flatten(1, 2)[:, tokens] for t in (k, v))
     logits = torch.einsum("blhd,blnhd->blhn", q * scale, keys)
+    if bias is not None:
+        rows, columns = (
+            _relative_positions(*axis, q.device)[:real]
+            for axis, real in zip(zip(size, kernel, dilation), (height, width))
+        )
+        # (h, H, W, k_h, k_w) -> (L, h, k*k)
+        bias = bias[:, rows[:, None, :, None], columns[None, :, None, :]]
+        logits = logits + bias.flatten(3).flatten(1, 2).transpose(0, 1)
     out = torch.einsum("blhn,blnhd->blhd", logits.softmax(-1), values)
     return out.unflatten(1, (height, width))

@@ -14,10 +14,21 @@ _TILE, _TILE_OF_SMALL_KERNELS, _SMALL_KERNEL = 8, 4, 5
 # where windows hold hardly more than one kernel, nothing is masked and tiles may be long
 _SPARE, _LONGEST_TILE = 8, 32
 
+Size = tuple[int, int]
 
-def check_windows(size: Sequence[int], kernel: Sequence[int], dilation: Sequence[int]) -> None:
-    """Raise a ValueError if the windows are no windows, or do not fit into a map of this size."""
-    for axis, length, keys, step in zip(("rows", "columns"), size, kernel, dilation):
+
+def check_windows(
+    size: Sequence[int], key_size: Sequence[int], kernel: Sequence[int], dilation: Sequence[int]
+) -> None:
+    """Raise a ValueError if the windows are no windows, or do not fit into a map of `key_size`."""
+    for axis, queries, length, keys, step in zip(
+        ("rows", "columns"), size, key_size, kernel, dilation
+    ):
+        if queries > length:
+            raise ValueError(
+                f"neighbourhood_attention has keys of {length} {axis} for queries of {queries}; "
+                "the map of the keys must be of one shape with that of the queries, or larger"
+            )
         if keys < 1 or keys % 2 == 0 or step < 1:
             raise ValueError(
                 "neighbourhood_attention needs odd kernels and dilations of at least 1, got "
@@ -80,23 +91,36 @@ class AxisTiles:
         ).unsqueeze(1)
         return (distance >= 0) & (distance < self.kernel)
 
+    def relative(self, device: torch.device | str) -> Tensor:
+        """(size, window): rank of the key minus that of the query, plus ``kernel - 1``.
+
+        For tiles that were grouped by distance. Keys that a query does not attend to have any
+        number that is one of a key.
+        """
+        queries, keys = (torch.arange(n, device=device) for n in (self.size, self.window))
+        first = (self.keys[0] - self.queries[0]) // self.dilation
+        index = first + keys - queries[:, None] + self.kernel - 1
+        return index.clamp_(0, 2 * self.kernel - 2)
+
     def _positions(self, first: tuple[int, ...], count: int, device) -> Tensor:
         steps = torch.arange(count, device=device) * self.dilation
         return torch.tensor(first, device=device).unsqueeze(1) + steps
 
 
-def _tile_size(length: int, kernel: int) -> int:
+def _tile_size(queries: int, keys: int, kernel: int) -> int:
     """Near-equal tiles, none longer than what suits the kernel."""
-    if length - kernel < _SPARE:
+    if keys - kernel < _SPARE:
         longest = _LONGEST_TILE
     else:
         longest = _TILE_OF_SMALL_KERNELS if kernel <= _SMALL_KERNEL else _TILE
-    tiles = -(-length // longest)
-    return -(-length // tiles)
+    tiles = -(-queries // longest)
+    return -(-queries // tiles)
 
 
 @functools.lru_cache(maxsize=256)
-def axis_tiles(length: int, kernel: int, dilation: int) -> tuple[AxisTiles, ...]:
+def axis_tiles(
+    length: int, kernel: int, dilation: int, queries: int | None = None, by_distance: bool = False
+) -> tuple[AxisTiles, ...]:
     """Cut an axis into tiles, those that look alike together.
 
     The positions of one phase (``i mod D``) are an axis of their own with dilation 1.
@@ -105,20 +129,24 @@ def axis_tiles(length: int, kernel: int, dilation: int) -> tuple[AxisTiles, ...]
         length: Size n of the axis, at least ``kernel * dilation``.
         kernel: Odd number of neighbours.
         dilation: Distance D between neighbours.
+        queries: How many of the positions, from the first on, are queries; all if None.
+        by_distance: Tiles that look alike are also equally far from their windows.
     """
+    queries = length if queries is None else queries
     groups: dict[tuple, list[tuple[int, int]]] = {}
-    for phase in range(dilation):
-        count = -(-(length - phase) // dilation)
-        size = _tile_size(count, kernel)
+    for phase in range(min(dilation, queries)):
+        count, keys = (-(-(n - phase) // dilation) for n in (queries, length))
+        size = _tile_size(count, keys, kernel)
         for start in range(0, count, size):
             ranks = range(start, min(start + size, count))
-            firsts = [min(max(rank - kernel // 2, 0), count - kernel) for rank in ranks]
+            firsts = [min(max(rank - kernel // 2, 0), keys - kernel) for rank in ranks]
             offsets = tuple(first - firsts[0] for first in firsts)
-            alike = groups.setdefault((offsets, offsets[-1] + kernel), [])
+            distance = firsts[0] - start if by_distance else None
+            alike = groups.setdefault((offsets, distance), [])
             alike.append((start * dilation + phase, firsts[0] * dilation + phase))
     return tuple(
-        AxisTiles(*zip(*places), offsets, window, kernel, dilation)
-        for (offsets, window), places in groups.items()
+        AxisTiles(*zip(*places), offsets, offsets[-1] + kernel, kernel, dilation)
+        for (offsets, _), places in groups.items()
     )
 
 
@@ -129,6 +157,7 @@ class MapTiles:
     rows: AxisTiles
     columns: AxisTiles
     width: int
+    key_width: int
 
     @property
     def count(self) -> int:
@@ -148,11 +177,13 @@ class MapTiles:
 
     def query_tokens(self, device: torch.device | str) -> Tensor:
         """(tiles, queries) row-major tokens."""
-        return self._tokens(self.rows.query_positions(device), self.columns.query_positions(device))
+        rows, columns = (axis.query_positions(device) for axis in (self.rows, self.columns))
+        return self._tokens(rows, columns, self.width)
 
     def key_tokens(self, device: torch.device | str) -> Tensor:
-        """(tiles, keys) row-major tokens."""
-        return self._tokens(self.rows.key_positions(device), self.columns.key_positions(device))
+        """(tiles, keys) row-major tokens, of the map of the keys."""
+        rows, columns = (axis.key_positions(device) for axis in (self.rows, self.columns))
+        return self._tokens(rows, columns, self.key_width)
 
     def key_slices(self, tile: int) -> tuple[slice, slice]:
         """Rows and columns of the window of one tile."""
@@ -169,17 +200,30 @@ class MapTiles:
             ~allowed, float("-inf")
         )
 
-    def _tokens(self, rows: Tensor, columns: Tensor) -> Tensor:
-        tokens = rows[:, None, :, None] * self.width + columns[None, :, None, :]
+    def relative(self, device: torch.device | str) -> Tensor:
+        """(queries * keys): place in a flat table of (2 k_h - 1) x (2 k_w - 1) distances."""
+        rows, columns = self.rows.relative(device), self.columns.relative(device)
+        places = rows[:, None, :, None] * (2 * self.columns.kernel - 1) + columns[None, :, None, :]
+        return places.flatten()
+
+    def _tokens(self, rows: Tensor, columns: Tensor, width: int) -> Tensor:
+        tokens = rows[:, None, :, None] * width + columns[None, :, None, :]
         return tokens.reshape(self.count, -1)
 
 
 def map_tiles(
-    height: int, width: int, kernel: tuple[int, int], dilation: tuple[int, int]
+    size: Size, key_size: Size, kernel: Size, dilation: Size, by_distance: bool = False
 ) -> list[MapTiles]:
-    """Cut a map into tiles, those that look alike together; every token is in one tile."""
-    return [
-        MapTiles(rows, columns, width)
-        for rows in axis_tiles(height, kernel[0], dilation[0])
-        for columns in axis_tiles(width, kernel[1], dilation[1])
-    ]
+    """Cut a map into tiles, those that look alike together; every query is in one tile.
+
+    Args:
+        size: (H, W) of the queries, which are the top left of the map.
+        key_size: (H', W') of the map.
+        kernel: Neighbours on each axis.
+        dilation: Distance between neighbours on each axis.
+        by_distance: As for :func:`axis_tiles`.
+    """
+    rows, columns = (
+        axis_tiles(*axis, by_distance) for axis in zip(key_size, kernel, dilation, size)
+    )
+    return [MapTiles(row, column, size[1], key_size[1]) for row in rows for column in columns]
