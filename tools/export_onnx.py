@@ -10,9 +10,7 @@ before it is put in its place. Needs the packages of the extra 'onnx'.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,12 +19,17 @@ from torch import nn
 
 from mmeffvit import compat
 from mmeffvit.checkpoint import CheckpointError, load_weights, read_checkpoint
+from mmeffvit.files import whole_file
 from mmeffvit.models.classifier import create_classifier
 from mmeffvit.models.zoo import create_backbone, list_backbones
 from mmeffvit.testing import relative_rms_error
 
 TOLERANCE = 1e-3
 MIN_SIDE = 64
+
+
+class InexactError(RuntimeError):
+    """The exported network gives other numbers than PyTorch."""
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -92,17 +95,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not args.static:
         # odd, not square, and another number of tokens
         shapes.append((args.shape[0] + 33, args.shape[1] + 10))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=args.out.parent) as folder:
-        part = Path(folder) / args.out.name
-        export(network, torch.randn(1, 3, *args.shape), args.static, part)
-        difference = compare(network, part, shapes)
-        sizes = " and ".join(f"{height} x {width}" for height, width in shapes)
-        print(f"relative RMS difference to PyTorch at {sizes}: {difference:.1e}")
-        if not difference < TOLERANCE:
-            print(f"not written: the difference is above {TOLERANCE:.0e}", file=sys.stderr)
-            return 1
-        os.replace(part, args.out)
+    try:
+        with whole_file(args.out) as part:
+            export(network, torch.randn(1, 3, *args.shape), args.static, part)
+            difference = compare(network, part, shapes)
+            sizes = " and ".join(f"{height} x {width}" for height, width in shapes)
+            print(f"relative RMS difference to PyTorch at {sizes}: {difference:.1e}")
+            if not difference < TOLERANCE:
+                raise InexactError(f"the difference is above {TOLERANCE:.0e}")
+    except InexactError as error:
+        print(f"not written: {error}", file=sys.stderr)
+        return 1
     print(f"written to {args.out}")
     return 0
 

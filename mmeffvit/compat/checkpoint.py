@@ -8,6 +8,8 @@ run a file's own choice: a checkpoint from elsewhere stays data.
 import importlib.util
 from typing import Any
 
+from mmeffvit.files import numpy_globals, with_name
+
 _SCHEDULER = "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler"
 
 
@@ -33,20 +35,14 @@ def trust_mmengine() -> None:
     import torch
     from mmengine.logging import HistoryBuffer
 
-    trusted = [
-        HistoryBuffer,
-        (_OneCycleParamScheduler, _SCHEDULER),
-        (_get_method, "builtins.getattr"),
-        *numpy_globals(),
-    ]
     # Named entries outlive `torch.serialization.safe_globals`, which at its end removes the plain
     # ones that it was given, also if they were there before; onedl-mmengine loads within it.
     torch.serialization.add_safe_globals(
         [
-            entry
-            if isinstance(entry, tuple)
-            else (entry, f"{entry.__module__}.{entry.__qualname__}")
-            for entry in trusted
+            with_name(HistoryBuffer),
+            (_OneCycleParamScheduler, _SCHEDULER),
+            (_get_method, "builtins.getattr"),
+            *numpy_globals(),
         ]
     )
 
@@ -66,18 +62,3 @@ def _get_method(owner: Any, name: str) -> Any:
     if not own and owner is not _OneCycleParamScheduler:
         raise AttributeError(f"the checkpoint asks for '{name}' of what mmengine never saves")
     return getattr(owner, name)
-
-
-def numpy_globals() -> list[Any]:
-    """What pickled arrays and scalars of numbers, truth values and text are made of."""
-    import numpy as np
-
-    core = np._core if hasattr(np, "_core") else np.core
-    kinds = "?bhilqBHILQefdFDSU"  # no objects: those could hold anything
-    names = [
-        (getattr(core.multiarray, name), f"numpy.{folder}.multiarray.{name}")
-        for name in ("_reconstruct", "scalar")
-        for folder in ("core", "_core")  # NumPy 1 and 2 write different ones, and read both
-    ]
-    dtypes = {type(np.dtype(kind)) for kind in kinds}
-    return [np.ndarray, np.dtype, *names, *dtypes]

@@ -10,7 +10,6 @@ import importlib.machinery
 import importlib.metadata
 import importlib.util
 import platform
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -34,7 +33,7 @@ _OTHERS = (
     "pycocotools",
 )
 # torch's headers want C++20 from here on, and mmcv's build asks for C++17
-_TORCH_WITHOUT_MMCV_BUILD = (2, 15)
+_TORCH_WITHOUT_MMCV_BUILD = "2.15"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,15 +122,17 @@ def find_compiled_operators() -> importlib.machinery.ModuleSpec | None:
 
 def how_to_compile() -> str:
     """How to get mmcv's compiled operators here: a sentence that ends in a command."""
+    from packaging.version import Version  # every usable stack has it
+
     forks = installed_version("onedl-mmcv")
     if forks is not None:
         name, version = "onedl-mmcv", forks
     else:
         name = "mmcv"
         version = installed_version("mmcv-lite") or installed_version("mmcv") or "2.1.0"
-    torch, bound = installed_version("torch"), ".".join(map(str, _TORCH_WITHOUT_MMCV_BUILD))
+    torch, bound = installed_version("torch"), _TORCH_WITHOUT_MMCV_BUILD
     steps = []
-    if torch is None or _release(torch) >= _TORCH_WITHOUT_MMCV_BUILD:
+    if torch is None or Version(torch) >= Version(bound):
         steps.append(_pip("install", f"torch<{bound}", "torchvision"))
     steps.append(_pip("install", "setuptools>=80,<82", "wheel", "ninja"))
     if installed_version("mmcv-lite") is not None:
@@ -175,11 +176,6 @@ def _pip(*arguments: str) -> str:
     return shlex.join([sys.executable or "python", "-m", "pip", *arguments])
 
 
-def _release(version: str) -> tuple[int, ...]:
-    """(2, 15, 0) of '2.15.0+cu132'."""
-    return tuple(int(number) for number in re.findall(r"\d+", version.partition("+")[0])[:3])
-
-
 def torch_problems() -> list[Problem]:
     """torch and torchvision: there, made for each other, and importable; imports them."""
     torch, torchvision = installed_version("torch"), installed_version("torchvision")
@@ -192,24 +188,16 @@ def torch_problems() -> list[Problem]:
     error = import_error("torch")
     if error is not None:
         return [Problem(f"torch {torch} cannot be imported ({error})", pair)]
-    wanted = _wanted_torch()
-    if wanted is not None and _release(wanted) != _release(torch):
-        what = f"torchvision {torchvision} is made for torch {wanted}, not for {torch}"
-        return [Problem(what, pair)]
+    for wanted in _requirements_of("torchvision", "torch"):
+        if not wanted.contains(torch, prereleases=True):
+            needed = str(wanted).removeprefix("==")
+            what = f"torchvision {torchvision} is made for torch {needed}, not for {torch}"
+            return [Problem(what, pair)]
     error = import_error("torchvision")
     if error is not None:
         what = f"torchvision {torchvision} does not work with torch {torch} ({error})"
         return [Problem(what, pair)]
     return []
-
-
-def _wanted_torch() -> str | None:
-    """The one version of torch that the installed torchvision names."""
-    for requirement in requirements("torchvision"):
-        match = re.match(r"torch\s*\(?==\s*([\w.+]+)", requirement)
-        if match:
-            return match[1]
-    return None
 
 
 def _opencv_problems(packages: dict[str, str]) -> list[Problem]:
@@ -332,7 +320,7 @@ def _numpy_problems(packages: dict[str, str]) -> list[Problem]:
         repair = _pip("install", "--force-reinstall", "--no-deps", f"numpy=={numpy}")
         return [Problem(f"numpy {numpy} cannot be imported ({error})", repair)]
     for name in (*packages, "imaug", "numba"):
-        for wanted in _numpy_requirements(name):
+        for wanted in _requirements_of(name, "numpy"):
             if not wanted.contains(numpy, prereleases=True):
                 asking = f"{name} {installed_version(name)}"
                 what = f"numpy {numpy} does not suit {asking}, which asks for numpy{wanted}"
@@ -340,17 +328,16 @@ def _numpy_problems(packages: dict[str, str]) -> list[Problem]:
     return []
 
 
-def _numpy_requirements(distribution: str) -> list[Any]:
-    """Versions of numpy that an installed distribution asks for, in this environment."""
+def _requirements_of(distribution: str, name: str) -> list[Any]:
+    """Versions of a package that an installed distribution asks for, in this environment."""
     try:
         from packaging.requirements import Requirement
     except ImportError:  # cannot be judged without
         return []
-    parsed = [Requirement(line) for line in requirements(distribution)]
     return [
         requirement.specifier
-        for requirement in parsed
-        if requirement.name == "numpy"
+        for requirement in map(Requirement, requirements(distribution))
+        if requirement.name == name
         and (requirement.marker is None or requirement.marker.evaluate({"extra": ""}))
     ]
 

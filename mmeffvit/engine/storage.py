@@ -1,12 +1,12 @@
 """Reading and writing through mmengine: files that are whole or absent, safetensors."""
 
-import os
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.runner import CheckpointLoader
 
 from mmeffvit.checkpoint import read_checkpoint
+from mmeffvit.files import whole_file
 
 
 @register_backend("atomic_local")
@@ -18,33 +18,11 @@ class AtomicLocalBackend(LocalBackend):
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        path = Path(filepath)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(path.name + ".tmp")
-        try:
-            with open(unfinished, "wb") as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+        with whole_file(filepath, durable=True) as scratch:
+            scratch.write_bytes(obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
         self.put(obj.encode(encoding), filepath)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut; a no-op where folders cannot be opened (Windows)."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @CheckpointLoader.register_scheme(prefixes=r".*\.safetensors$")
