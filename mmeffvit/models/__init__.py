@@ -3,7 +3,7 @@
 from mmeffvit.models.backbones import RAVLT, RMT, BaseBackbone, PyramidViT, SecViT, SSViT
 from mmeffvit.models.classifier import PyramidClassifier
 from mmeffvit.models.heads import ConvClsHead
-from mmeffvit.models.necks import ResizeToStrides
+from mmeffvit.models.necks import PlainToPyramid, ResizeToStrides
 from mmeffvit.models.points import ConDaFormer, FlatFormer
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "ConDaFormer",
     "ConvClsHead",
     "FlatFormer",
+    "PlainToPyramid",
     "PyramidClassifier",
     "PyramidViT",
     "ResizeToStrides",
