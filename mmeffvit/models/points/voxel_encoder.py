@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmeffvit.ops.points import Cells, check_finite, dynamic_scatter, voxel_groups
+from mmeffvit.ops.points import Cells, check_finite, check_voxels, dynamic_scatter, voxel_groups
 from mmeffvit.registry import MODELS
 
 
@@ -89,16 +89,7 @@ class DynamicVFE(BaseModule):
         Raises:
             ValueError: Shapes are others, or numbers are not finite.
         """
-        if voxels.dim() != 2 or voxels.shape[1] != self.in_channels:
-            raise ValueError(
-                f"DynamicVFE takes points of the shape (N, {self.in_channels}), got "
-                f"{tuple(voxels.shape)}"
-            )
-        if tuple(coors.shape) != (len(voxels), 4) or coors.is_floating_point():
-            raise ValueError(
-                f"DynamicVFE takes one row of integers (batch, z, y, x) per point, "
-                f"({len(voxels)}, 4), got {tuple(coors.shape)} of {coors.dtype}"
-            )
+        check_voxels(voxels, coors, self.in_channels, "DynamicVFE", "point", "(batch, z, y, x)")
         inside = (coors >= 0).all(1)
         points, coors = voxels[inside], coors[inside]
         check_finite(points, "points")

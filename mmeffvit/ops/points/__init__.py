@@ -9,6 +9,7 @@ from mmeffvit.ops.points.batches import (
     check_finite,
     check_offset,
     check_points,
+    check_voxels,
     offset_to_batch,
 )
 from mmeffvit.ops.points.boxes import (
@@ -29,7 +30,12 @@ from mmeffvit.ops.points.groups import EqualGroups, equal_groups, window_snake_o
 from mmeffvit.ops.points.knn import interpolate, knn
 from mmeffvit.ops.points.neighbours import kernel_offsets, sparse_neighbours
 from mmeffvit.ops.points.sampling import furthest_point_sampling
-from mmeffvit.ops.points.segments import offsets_to_index, segment_reduce, segment_softmax
+from mmeffvit.ops.points.segments import (
+    offsets_to_index,
+    segment_places,
+    segment_reduce,
+    segment_softmax,
+)
 from mmeffvit.ops.points.submanifold_conv import depthwise_submanifold_conv3d, submanifold_conv3d
 from mmeffvit.ops.points.voxels import (
     bev_scatter,
@@ -38,8 +44,8 @@ from mmeffvit.ops.points.voxels import (
     grid_size,
     voxel_groups,
 )
-from mmeffvit.ops.points.window_attention import RelativeWindows, window_attention
-from mmeffvit.ops.points.windows import PaddedWindows, partition_windows
+from mmeffvit.ops.points.window_attention import window_attention
+from mmeffvit.ops.points.windows import PaddedWindows, RelativeWindows, partition_windows
 
 __all__ = [
     "Cells",
@@ -53,6 +59,7 @@ __all__ = [
     "check_finite",
     "check_offset",
     "check_points",
+    "check_voxels",
     "depthwise_submanifold_conv3d",
     "dynamic_scatter",
     "dynamic_voxelize",
@@ -74,6 +81,7 @@ __all__ = [
     "rotated_iou_3d",
     "rotated_nms",
     "rotated_overlap",
+    "segment_places",
     "segment_reduce",
     "segment_softmax",
     "sparse_neighbours",

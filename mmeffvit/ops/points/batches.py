@@ -55,9 +55,7 @@ def offset_to_batch(offset: Tensor) -> Tensor:
     >>> offset_to_batch(torch.tensor([2, 3])).tolist()
     [0, 0, 1]
     """
-    counts = offset.diff(prepend=offset.new_zeros(1))
-    samples = torch.arange(len(offset), device=offset.device)
-    return torch.repeat_interleave(samples, counts)
+    return torch.repeat_interleave(offset.long().diff(prepend=offset.new_zeros(1).long()))
 
 
 def batch_to_offset(batch: Tensor, num_samples: int | None = None) -> Tensor:
@@ -106,6 +104,34 @@ def check_points(xyz: Tensor, name: str = "xyz", batch: Tensor | None = None) ->
             f"{name} has {len(xyz)} points, but there are {tuple(batch.shape)} sample numbers"
         )
     check_finite(xyz, name)
+
+
+def check_voxels(
+    feats: Tensor, coors: Tensor, channels: int, taker: str, row: str, order: str, note: str = ""
+) -> None:
+    """Refuse what cannot be features of voxels, or of points, and their places.
+
+    Args:
+        feats: (N, C) features.
+        coors: (N, 4) integers.
+        channels: Channels C that are wanted.
+        taker: Who wants them, for the error.
+        row: What a row is, such as 'voxel'.
+        order: What the columns of `coors` are.
+        note: What else is said of the channels.
+
+    Raises:
+        ValueError: A shape or a type is another.
+    """
+    if feats.dim() != 2 or feats.shape[1] != channels:
+        raise ValueError(
+            f"{taker} takes {row}s of the shape (N, {channels}){note}, got {tuple(feats.shape)}"
+        )
+    if tuple(coors.shape) != (len(feats), 4) or coors.is_floating_point():
+        raise ValueError(
+            f"{taker} takes one row of integers {order} per {row}, ({len(feats)}, 4), got "
+            f"{tuple(coors.shape)} of {coors.dtype}"
+        )
 
 
 def check_finite(values: Tensor, name: str) -> None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmeffvit.ops.points.batches import check_offset, offset_to_batch
+from mmeffvit.ops.points.batches import check_offset
+from mmeffvit.ops.points.segments import segment_places
 
 
 def window_snake_order(
-    coords: Tensor,
+    coors: Tensor,
     window_size: tuple[int, int],
     grid_size: tuple[int, int],
     axis: str = "x",
@@ -24,7 +25,7 @@ def window_snake_order(
     backwards as well. Axis 'y' swaps x and y. Samples are never mixed.
 
     Args:
-        coords: (N, 4) integers, (batch, z, y, x), each pillar once, none negative.
+        coors: (N, 4) integers, (batch, z, y, x), each pillar once, none negative.
         window_size: Sides of a window along x and y, in pillars.
         grid_size: Pillars along x and y.
         axis: 'x' or 'y'.
@@ -38,7 +39,7 @@ def window_snake_order(
     """
     if axis not in ("x", "y"):
         raise ValueError(f"axis must be 'x' or 'y', got '{axis}'")
-    batch, _, y, x = coords.long().unbind(1)
+    batch, _, y, x = coors.long().unbind(1)
     fast, slow = (x, y) if axis == "x" else (y, x)
     fast_side, slow_side = window_size if axis == "x" else window_size[::-1]
     fast_cells = grid_size[0 if axis == "x" else 1]
@@ -99,9 +100,7 @@ def equal_groups(offset: Tensor, group_size: int) -> EqualGroups:
     check_offset(offset, int(offset[-1]) if len(offset) else 0)
     counts = offset.diff(prepend=offset.new_zeros(1))
     padded = (counts + group_size - 1) // group_size * group_size
-    sample = offset_to_batch(padded.cumsum(0))
-    first_slot, first_token = padded.cumsum(0) - padded, offset - counts
-    place = torch.arange(len(sample), device=offset.device) - first_slot[sample]
+    sample, place = segment_places(padded)
     real = place < counts[sample]
     small = counts[sample] < group_size
     # a masked slot repeats the first token: any finite value serves
@@ -109,4 +108,5 @@ def equal_groups(offset: Tensor, group_size: int) -> EqualGroups:
     mask = None
     if bool((counts < group_size).any()):
         mask = (real | ~small).view(-1, group_size)
-    return EqualGroups(first_token[sample] + token, real.nonzero().flatten(), mask, group_size)
+    first_token = (offset - counts)[sample]
+    return EqualGroups(first_token + token, real.nonzero().flatten(), mask, group_size)

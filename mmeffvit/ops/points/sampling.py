@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmeffvit.ops.points.batches import check_offset, check_points, offset_to_batch
+from mmeffvit.ops.points.batches import check_offset, check_points
+from mmeffvit.ops.points.segments import segment_places
 
 
 @torch.no_grad()
@@ -35,9 +36,8 @@ def furthest_point_sampling(xyz: Tensor, offset: Tensor, new_offset: Tensor) -> 
     if len(counts) != len(picks) or any(p > c for p, c in zip(picks, counts)):
         raise ValueError(f"cannot pick {picks} points out of samples of {counts} points")
     # samples padded to one length; padding is never the farthest
-    batch = offset_to_batch(offset.long())
-    starts = offset.long() - torch.tensor(counts, device=xyz.device)
-    column = torch.arange(len(xyz), device=xyz.device) - starts[batch]
+    counted = torch.tensor(counts, dtype=torch.int64, device=xyz.device)
+    batch, column = segment_places(counted)
     points = xyz.new_zeros((len(counts), max(counts, default=0), 3))
     points[batch, column] = xyz
     nearest = xyz.new_full(points.shape[:2], -1.0)
@@ -50,7 +50,7 @@ def furthest_point_sampling(xyz: Tensor, offset: Tensor, new_offset: Tensor) -> 
         nearest = torch.minimum(nearest, squared)
         last = nearest.argmax(1)
     if not picked:
-        return starts.new_zeros(0)
-    rows = torch.stack(picked, 1) + starts[:, None]
+        return column[:0]
+    rows = torch.stack(picked, 1) + (offset.long() - counted)[:, None]
     steps = torch.arange(rows.shape[1], device=xyz.device)
     return rows[steps < torch.tensor(picks, device=xyz.device)[:, None]]

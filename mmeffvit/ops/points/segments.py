@@ -66,11 +66,27 @@ def segment_softmax(src: Tensor, index: Tensor, num_segments: int) -> Tensor:
     return weights / total.index_select(0, index)
 
 
+def segment_places(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Segments laid out one after the other: the segment of every row, and its place in it.
+
+    Args:
+        counts: (M) int64, rows of every segment.
+
+    Returns:
+        (N) int64 segments and (N) int64 places, from 0.
+
+    >>> [rows.tolist() for rows in segment_places(torch.tensor([2, 0, 1]))]
+    [[0, 0, 2], [0, 1, 0]]
+    """
+    segment = torch.repeat_interleave(counts)
+    starts = counts.cumsum(0) - counts
+    return segment, torch.arange(len(segment), device=counts.device) - starts[segment]
+
+
 def offsets_to_index(indptr: Tensor) -> Tensor:
     """Compressed rows to one segment per row: (M + 1) starts and the end, to (N) int64.
 
     >>> offsets_to_index(torch.tensor([0, 2, 2, 3])).tolist()
     [0, 0, 2]
     """
-    segments = torch.arange(len(indptr) - 1, device=indptr.device)
-    return torch.repeat_interleave(segments, indptr.diff())
+    return segment_places(indptr.long().diff())[0]

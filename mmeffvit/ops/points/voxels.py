@@ -68,24 +68,24 @@ def dynamic_voxelize(
     return cells.flip(1)
 
 
-def voxel_groups(coords: Tensor) -> Cells:
+def voxel_groups(coors: Tensor) -> Cells:
     """Points grouped by voxel, in lexicographic order; points with a negative entry in none.
 
     Args:
-        coords: (N, 3) or (N, 4) integers, (z, y, x) or (batch, z, y, x).
+        coors: (N, 3) or (N, 4) integers, (z, y, x) or (batch, z, y, x).
 
     Returns:
         Groups whose `inverse` is -1 for points in no voxel.
     """
-    inside = (coords >= 0).all(1)
-    groups = unique_rows(coords[inside])
-    inverse = torch.full((len(coords),), -1, dtype=torch.int64, device=coords.device)
+    inside = (coors >= 0).all(1)
+    groups = unique_rows(coors[inside])
+    inverse = torch.full((len(coors),), -1, dtype=torch.int64, device=coors.device)
     inverse[inside] = groups.inverse
     return Cells(inverse, groups.counts, groups.rows)
 
 
 def dynamic_scatter(
-    feats: Tensor, coords: Tensor, reduce: str = "max", groups: Cells | None = None
+    feats: Tensor, coors: Tensor, reduce: str = "max", groups: Cells | None = None
 ) -> tuple[Tensor, Cells]:
     """Reduce the features of the points of every voxel.
 
@@ -94,10 +94,10 @@ def dynamic_scatter(
 
     Args:
         feats: (N, C) features.
-        coords: (N, 3) or (N, 4) integers, (z, y, x) or (batch, z, y, x); a negative entry drops the
+        coors: (N, 3) or (N, 4) integers, (z, y, x) or (batch, z, y, x); a negative entry drops the
             point.
         reduce: 'max', 'mean' or 'sum'.
-        groups: Of :func:`voxel_groups` of these coords, to be shared by several calls.
+        groups: Of :func:`voxel_groups` of these coors, to be shared by several calls.
 
     Returns:
         (M, C), and the groups: `rows` (M, 3 or 4) in lexicographic order, `inverse` (N) the voxel
@@ -106,22 +106,22 @@ def dynamic_scatter(
     Raises:
         ValueError: The lengths differ.
     """
-    if len(feats) != len(coords):
-        raise ValueError(f"{len(feats)} points have features, {len(coords)} have coordinates")
+    if len(feats) != len(coors):
+        raise ValueError(f"{len(feats)} points have features, {len(coors)} have coordinates")
     if groups is None:
-        groups = voxel_groups(coords)
+        groups = voxel_groups(coors)
     # a segment more for the points that are in no voxel
     index = torch.where(groups.inverse < 0, len(groups), groups.inverse)
     reduced = segment_reduce(feats, index, len(groups) + 1, reduce)
     return reduced[:-1], groups
 
 
-def bev_scatter(feats: Tensor, coords: Tensor, batch_size: int, height: int, width: int) -> Tensor:
+def bev_scatter(feats: Tensor, coors: Tensor, batch_size: int, height: int, width: int) -> Tensor:
     """Pillars on a bird's-eye-view map, zeros elsewhere.
 
     Args:
         feats: (M, C) features of pillars.
-        coords: (M, 4) integers, (batch, z, y, x); each (batch, y, x) at most once.
+        coors: (M, 4) integers, (batch, z, y, x); each (batch, y, x) at most once.
         batch_size: Samples B.
         height: Rows H of the map, along y.
         width: Columns W of the map, along x.
@@ -132,7 +132,7 @@ def bev_scatter(feats: Tensor, coords: Tensor, batch_size: int, height: int, wid
     Raises:
         ValueError: A pillar lies outside of the map.
     """
-    batch, _, y, x = coords.long().unbind(1)
+    batch, _, y, x = coors.long().unbind(1)
     for name, values, size in (("batch", batch, batch_size), ("y", y, height), ("x", x, width)):
         if len(values) and (int(values.min()) < 0 or int(values.max()) >= size):
             raise ValueError(

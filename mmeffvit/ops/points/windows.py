@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mmeffvit.ops.points.cells import Cells, grid_cluster
+from mmeffvit.ops.points.segments import segment_places
 
 
 def partition_windows(
@@ -72,9 +75,7 @@ class PaddedWindows:
         first_slot = torch.empty_like(padded)
         first_slot[by_bucket] = padded.cumsum(0) - padded
         order = window.argsort(stable=True)
-        first_point = counts.cumsum(0) - counts
-        sorted_window = window[order]
-        place = torch.arange(num_points, device=device) - first_point[sorted_window]
+        sorted_window, place = segment_places(counts)
         slot_of_point = torch.empty_like(order)
         slot_of_point[order] = first_slot[sorted_window] + place
         slots = torch.full((int(padded.sum()),), num_points, device=device)
@@ -90,6 +91,79 @@ class PaddedWindows:
     def scatter(self, x: Tensor) -> Tensor:
         """Rows (P, ...) of slots back to rows (N, ...) of points."""
         return _ToPoints.apply(x, self.slots, self.slot_of_point)
+
+
+@dataclass(frozen=True)
+class RelativeWindows:
+    """Who shares a window with whom, and positions in steps; made once, used by many blocks.
+
+    Attributes:
+        window: (N) int64, window of every point, ordered by (batch, z, y, x).
+        counts: (M) int64, points of every window.
+        bins: (N, 3) int64, steps from the corner of the window along x, y, z.
+        spans: Largest number of bins along x, y, z; at most `num_bins`.
+        num_bins: Bins G that tables are made for: 2G - 1 differences.
+    """
+
+    window: Tensor
+    counts: Tensor
+    bins: Tensor
+    spans: tuple[int, int, int]
+    num_bins: int
+
+    @classmethod
+    def of(
+        cls,
+        xyz: Tensor,
+        batch: Tensor,
+        window_size: Sequence[float],
+        quant_size: float,
+        num_bins: int,
+        shift: Sequence[float] = (0.0, 0.0, 0.0),
+        origin: Tensor | None = None,
+    ) -> RelativeWindows:
+        """Partition points; see `mmeffvit.ops.points.partition_windows`.
+
+        Args:
+            xyz: (N, 3) coordinates.
+            batch: (N) int64, sample of every point.
+            window_size: Sides along x, y, z, in the unit of the coordinates.
+            quant_size: Length of a bin.
+            num_bins: Bins G that the tables are made for.
+            shift: Added to the coordinates.
+            origin: Corner of a window; None takes the smallest coordinates of all samples.
+
+        Raises:
+            ValueError: A side has more bins than the tables.
+        """
+        spans = tuple(max(1, math.ceil((side - 1e-4) / quant_size)) for side in window_size)
+        if max(spans) > num_bins:
+            raise ValueError(
+                f"windows {tuple(window_size)} have {spans} bins of {quant_size}, but the tables "
+                f"are made for {num_bins}"
+            )
+        if origin is None:
+            origin = xyz.amin(0) if len(xyz) else xyz.new_zeros(3)
+        cells = partition_windows(xyz, batch, window_size, shift, origin)
+        side, shift = xyz.new_tensor(window_size), xyz.new_tensor(shift)
+        # the order of operations is the authors': bins at borders depend on rounding
+        steps = ((xyz - origin + shift) % side / quant_size).floor().long()
+        last = torch.tensor(spans, device=xyz.device) - 1
+        bins = torch.minimum(steps.clamp_min(0), last)
+        return cls(cells.inverse, cells.counts, bins, spans, num_bins)
+
+    @functools.cached_property
+    def layout(self) -> PaddedWindows:
+        return PaddedWindows.of(self.window, self.counts)
+
+    @functools.cached_property
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """Rows (T) of queries and of keys: all ordered pairs in a window, query after query."""
+        order = self.window.argsort(stable=True)
+        first = self.counts.cumsum(0) - self.counts
+        window = self.window[order]
+        query, place = segment_places(self.counts[window])
+        return order[query], order[first[window[query]] + place]
 
 
 def _sizes(largest: int) -> list[int]:

@@ -44,6 +44,16 @@ def test_softmax_segment_by_segment():
     torch.testing.assert_close(*grads)
 
 
+def test_places_in_segments():
+    counts = torch.tensor([3, 0, 1, 0, 4, 0])
+    segment, place = points.segment_places(counts)
+    assert segment.tolist() == [0, 0, 0, 2, 4, 4, 4, 4]
+    assert place.tolist() == [0, 1, 2, 0, 0, 1, 2, 3]
+    assert all(len(t) == 0 and t.dtype == torch.int64 for t in points.segment_places(counts[:0]))
+    # ends in any type of integers, as in files of others
+    assert points.offset_to_batch(torch.tensor([2, 3], dtype=torch.int32)).dtype == torch.int64
+
+
 def test_empty_and_wrong():
     assert points.segment_reduce(torch.rand(0, 3), torch.zeros(0).long(), 2, "max").sum() == 0
     assert points.segment_softmax(torch.rand(0, 3), torch.zeros(0).long(), 0).shape == (0, 3)

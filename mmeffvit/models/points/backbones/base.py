@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmeffvit.layers.points import PointLevel
 from mmeffvit.models.network import Network
-from mmeffvit.ops.points import batch_to_offset, check_finite, segment_reduce
+from mmeffvit.ops.points import batch_to_offset, check_finite, check_voxels, segment_reduce
 
 #: how far a point may lie outside of its voxel, in voxels: float32 rounding of large scenes
 _VOXEL_TOLERANCE = 0.05
@@ -44,17 +44,8 @@ class BasePointBackbone(Network):
             ValueError: Shapes or types are others, numbers are not finite, a sample is empty, or
                 points do not lie in their voxels.
         """
-        name = type(self).__name__
-        if voxels.dim() != 2 or voxels.shape[1] != self.in_channels:
-            raise ValueError(
-                f"{name} takes voxels of the shape (N, {self.in_channels}), with x, y, z first, "
-                f"got {tuple(voxels.shape)}"
-            )
-        if tuple(coors.shape) != (len(voxels), 4) or coors.is_floating_point():
-            raise ValueError(
-                f"{name} takes one row of integers (batch, x, y, z) per voxel, ({len(voxels)}, 4), "
-                f"got {tuple(coors.shape)} of {coors.dtype}"
-            )
+        name, order, note = type(self).__name__, "(batch, x, y, z)", ", with x, y, z first"
+        check_voxels(voxels, coors, self.in_channels, name, "voxel", order, note)
         if len(voxels) == 0:
             raise ValueError(f"{name} got no points")
         check_finite(voxels, "voxels")

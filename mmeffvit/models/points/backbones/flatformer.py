@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmeffvit.models.network import Network
 from mmeffvit.models.official import KeyRule
-from mmeffvit.ops.points import bev_scatter, equal_groups, window_snake_order
+from mmeffvit.ops.points import bev_scatter, check_voxels, equal_groups, window_snake_order
 from mmeffvit.registry import MODELS
 
 #: (axis, shifted) of the layers of a block, in their order
@@ -323,18 +323,9 @@ class FlatFormer(Network):
         return bev_scatter(x, coors, batch_size, height, width)
 
     def _check(self, feats: Tensor, coors: Tensor, batch_size: int) -> Tensor:
-        if feats.dim() != 2 or feats.shape[1] != self.in_channels:
-            raise ValueError(
-                f"FlatFormer takes features of the shape (N, {self.in_channels}), got "
-                f"{tuple(feats.shape)}"
-            )
-        if tuple(coors.shape) != (len(feats), 4):
-            raise ValueError(
-                f"FlatFormer takes one row (batch, z, y, x) per pillar, ({len(feats)}, 4), got "
-                f"{tuple(coors.shape)}"
-            )
         if coors.is_floating_point() or coors.dtype == torch.bool:
             raise TypeError(f"coors must be integers (batch, z, y, x), got {coors.dtype}")
+        check_voxels(feats, coors, self.in_channels, "FlatFormer", "pillar", "(batch, z, y, x)")
         coors = coors.long()
         width, height = self.grid_size
         limits = coors.new_tensor((batch_size, height, width))

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmeffvit.ops.points import segment_places
+
 
 @dataclass(frozen=True)
 class CenterTargets:
@@ -90,8 +92,7 @@ def center_targets(
     boxes, labels, sample = boxes[known], labels[known], sample[known]
     order = (sample * num_classes + labels).argsort(stable=True)
     boxes, labels, sample = boxes[order], labels[order], sample[order]
-    per_sample = torch.bincount(sample, minlength=len(counts))
-    slot = torch.arange(len(boxes), device=device) - (per_sample.cumsum(0) - per_sample)[sample]
+    _, slot = segment_places(torch.bincount(sample))
 
     width, height = map_size
     size = boxes.new_tensor(cell_size)
@@ -155,9 +156,7 @@ def _draw(maps: Tensor, index: Tensor, x: Tensor, y: Tensor, radius: Tensor) -> 
     """Put the largest of all Gaussians, cut to squares, onto maps (P, H, W) in place."""
     _, height, width = maps.shape
     side = 2 * radius + 1
-    owner = torch.repeat_interleave(side.square())
-    first = side.square().cumsum(0) - side.square()
-    place = torch.arange(len(owner), device=maps.device) - first[owner]
+    owner, place = segment_places(side.square())
     dx, dy = place % side[owner] - radius[owner], place // side[owner] - radius[owner]
     sigma = side[owner] / 6
     heat = torch.exp(-(dx.square() + dy.square()) / (2 * sigma.square()))

@@ -7,7 +7,7 @@ from torch import Tensor
 from mmeffvit.ops import dispatch
 from mmeffvit.ops.points.window_attention.fused import window_attention_fused
 from mmeffvit.ops.points.window_attention.reference import window_attention_reference
-from mmeffvit.ops.points.window_attention.windows import RelativeWindows
+from mmeffvit.ops.points.windows import RelativeWindows
 
 __all__ = ["RelativeWindows", "window_attention"]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmeffvit.ops.points.window_attention.windows import RelativeWindows
+from mmeffvit.ops.points.windows import RelativeWindows
 from mmeffvit.ops.precision import autocast_disabled, in_full
 
 #: numbers of the largest tensor of a chunk

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmeffvit.ops.points.segments import segment_softmax
-from mmeffvit.ops.points.window_attention.windows import RelativeWindows
+from mmeffvit.ops.points.windows import RelativeWindows
 from mmeffvit.ops.precision import autocast_disabled, in_full
 
 
