@@ -55,9 +55,19 @@ DATASETS = LazyRegistry(
     scope=_SCOPE,
     locations=["mmeffvit.datasets.points"],
     modules={
-        "DigitsDataset": "mmeffvit.datasets.coco",
-        "DigitsSegDataset": "mmeffvit.datasets.ade",
-        "DigitsClsDataset": "mmeffvit.datasets.imagenet",
+        "DigitsDataset": "mmeffvit.demo_data.digits.detection",
+        "DigitsSegDataset": "mmeffvit.demo_data.digits.segmentation",
+        "DigitsClsDataset": "mmeffvit.demo_data.digits.classification",
+    },
+)
+#: functions ``make(root, **arguments, log=...)`` that write the files of a data set
+DATA_MAKERS = LazyRegistry(
+    "maker of data",
+    scope=_SCOPE,
+    modules={
+        "digits": "mmeffvit.demo_data.digits",
+        "rooms": "mmeffvit.demo_data.rooms",
+        "sweeps": "mmeffvit.demo_data.streets",
     },
 )
 TRANSFORMS = LazyRegistry(

@@ -14,10 +14,10 @@ import sys
 import time
 from pathlib import Path
 
-from mmeffvit.datasets import DIGITS_METAINFO, ensure_digits
 from mmeffvit.datasets.coco_categories import COCO_CATEGORIES
-from mmeffvit.datasets.digits_imagenet import WNIDS
-from mmeffvit.datasets.folders import ForeignFolderError
+from mmeffvit.demo_data.digits import DIGITS_METAINFO, ensure_digits
+from mmeffvit.demo_data.digits.layouts import WNIDS
+from mmeffvit.demo_data.folders import ForeignFolderError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

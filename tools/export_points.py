@@ -12,10 +12,10 @@ import argparse
 import sys
 import time
 
-from mmeffvit.datasets.folders import ForeignFolderError
-from mmeffvit.datasets.points.rooms import ensure_rooms
-from mmeffvit.datasets.points.scene_rooms import ROOM_CLASSES
-from mmeffvit.datasets.points.sweeps import ensure_sweeps
+from mmeffvit.datasets.points.rooms.datasets import S3DIS_METAINFO
+from mmeffvit.demo_data.folders import ForeignFolderError
+from mmeffvit.demo_data.rooms import ensure_rooms
+from mmeffvit.demo_data.streets import ensure_sweeps
 
 #: options of one layout alone, with their defaults
 _OWN = {
@@ -75,7 +75,8 @@ def main(argv: list[str] | None = None) -> int:
     kind = "rooms" if args.layout == "s3dis" else "sweeps"
     print(f"{args.out}: {args.num_train} + {args.num_val} {kind}, {done}")
     if args.layout == "s3dis":
-        print("classes:", ", ".join(f"{label} = {name}" for label, name in enumerate(ROOM_CLASSES)))
+        names = enumerate(S3DIS_METAINFO["classes"])
+        print("classes:", ", ".join(f"{label} = {name}" for label, name in names))
     else:
         print("boxes: Car, Pedestrian, Cyclist; DontCare where there are less than 5 points")
     return 0

@@ -1,10 +1,11 @@
-"""Small real data sets that need no download, in the layouts the toolboxes read.
+"""Data sets that people have on disk: their layouts, and checks of what is in their files.
 
-The writers here need no toolbox; the classes in `mmeffvit.datasets.coco` (mmdet), `.ade` (mmseg),
-`.imagenet` (mmpretrain) and `.transforms` (mmcv) do, and are imported when the registry looks them
-up.
+`mmeffvit.datasets.points` has rooms and LiDAR sweeps, `mmeffvit.datasets.transforms` what the
+toolboxes' own pipelines use. Made-up data is in `mmeffvit.demo_data`.
 """
 
-from mmeffvit.datasets.digits import DIGITS_METAINFO, ensure_digits, write_digits
+from mmeffvit.compat.moved import moved_names
 
-__all__ = ["DIGITS_METAINFO", "ensure_digits", "write_digits"]
+__getattr__ = moved_names(
+    __name__, {"mmeffvit.demo_data.digits": ["DIGITS_METAINFO", "ensure_digits", "write_digits"]}
+)

@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mmeffvit.datasets.coco_categories import COCO_CATEGORIES
-from mmeffvit.datasets.digits_images import write_image
 from mmeffvit.engine.errors import LaunchError
 from mmeffvit.files import whole_file
 from mmeffvit.visualization.contact_sheet import draw_objects
@@ -167,10 +166,9 @@ class SegmentationWriter(PredictionWriter):
         image = mmcv.imread(str(path), channel_order="rgb")
         labels = np.asarray(sample.pred_sem_seg.data).reshape(image.shape[:2])
         classes, palette = self.metainfo["classes"], self._palette()
-        file = self._file("labels", path)
-        file.parent.mkdir(parents=True, exist_ok=True)
         dtype = np.uint8 if len(classes) < 255 else np.uint16
-        write_image(file, (labels + self._first_label()).astype(dtype))
+        stored = (labels + self._first_label()).astype(dtype)
+        save_picture(Image.fromarray(stored), self._file("labels", path))
         size = _enlarged(image.shape[1], image.shape[0])
         self._save_picture(path, draw_label_maps(image, {"": labels}, classes, palette, size))
 

@@ -251,7 +251,7 @@ def test_random_boxes_against_loops():
 def test_what_a_head_is_taught_is_what_counts(tmp_path):
     """Sweeps in KITTI's files, targets, decoding and metric agree about what a box is."""
     from mmeffvit.datasets.points import KittiSweepDataset
-    from mmeffvit.datasets.points.sweeps import ensure_sweeps
+    from mmeffvit.demo_data.streets import ensure_sweeps
     from mmeffvit.models.points import CenterHead
 
     ensure_sweeps(tmp_path / "data", num_train=1, num_val=3, workers=1)

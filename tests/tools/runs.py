@@ -86,7 +86,7 @@ def write_config(folder: Path, extra: str = "", name: str = "tiny.py") -> str:
 
 def write_data(folder: Path) -> str:
     """Digits in COCO's layout: six images to train on, two to validate."""
-    from mmeffvit.datasets import ensure_digits
+    from mmeffvit.demo_data.digits import ensure_digits
 
     ensure_digits(
         folder, num_train=6, num_val=2, image_size=96, max_digits=3, layout="coco", workers=1

@@ -100,7 +100,7 @@ def test_missing_weights_are_a_sentence(tmp_path):
 @pytest.mark.slow
 def test_imagenet_config_trains_on_exported_digits(tmp_path):
     """With every augmentation, averaged weights, and a network at a size for tests."""
-    from mmeffvit.datasets import ensure_digits
+    from mmeffvit.demo_data.digits import ensure_digits
 
     make = {"num_train": 4, "num_val": 2, "image_size": 64}
     ensure_digits(tmp_path / "imagenet", layout="imagenet", workers=1, **make)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmeffvit.datasets import ensure_digits
+from mmeffvit.demo_data.digits import ensure_digits
 from mmeffvit.engine.errors import LaunchError
 from tests.engine import toy
 from tests.tools import runs

@@ -4,15 +4,30 @@ Importing this module registers them; mmengine, numpy and torch are enough.
 """
 
 from mmeffvit.datasets.points.base import POINT_KEYS, PointTransform, select_points
-from mmeffvit.datasets.points.color import (
+from mmeffvit.datasets.points.rooms.datasets import S3DISRoomDataset, ScanNetRoomDataset
+from mmeffvit.datasets.points.rooms.files import LoadRoomFromFile, RoomFileError
+from mmeffvit.datasets.points.sweeps.filters import (
+    CameraViewFilter,
+    ObjectPointsFilter,
+    ObjectRangeFilter,
+    PointsRangeFilter,
+)
+from mmeffvit.datasets.points.sweeps.kitti import KittiSweepDataset
+from mmeffvit.datasets.points.sweeps.loading import (
+    LoadPointsFromFile,
+    LoadPointsFromMultiSweeps,
+)
+from mmeffvit.datasets.points.sweeps.object_sample import ObjectSample, build_object_database
+from mmeffvit.datasets.points.sweeps.waymo import WaymoSweepDataset
+from mmeffvit.datasets.points.transforms.color import (
     ChromaticAutoContrast,
     ChromaticJitter,
     ChromaticTranslation,
     NormalizePointsColor,
     RandomDropPointsColor,
 )
-from mmeffvit.datasets.points.fragments import Fragments, TestTimeFragments
-from mmeffvit.datasets.points.geometry import (
+from mmeffvit.datasets.points.transforms.fragments import Fragments, TestTimeFragments
+from mmeffvit.datasets.points.transforms.geometry import (
     CenterShift,
     ElasticDistortion,
     GlobalRotScaleTrans,
@@ -20,28 +35,13 @@ from mmeffvit.datasets.points.geometry import (
     RandomFlip3D,
     RandomJitterPoints,
 )
-from mmeffvit.datasets.points.kitti import KittiSweepDataset
-from mmeffvit.datasets.points.object_sample import ObjectSample, build_object_database
-from mmeffvit.datasets.points.pack import PackPointInputs
-from mmeffvit.datasets.points.room_dataset import S3DISRoomDataset, ScanNetRoomDataset
-from mmeffvit.datasets.points.room_file import LoadRoomFromFile, RoomFileError
-from mmeffvit.datasets.points.sampling import (
+from mmeffvit.datasets.points.transforms.pack import PackPointInputs
+from mmeffvit.datasets.points.transforms.sampling import (
     GridSample,
     PointShuffle,
     RandomDropPoints,
     SphereCrop,
 )
-from mmeffvit.datasets.points.sweep_filters import (
-    ObjectPointsFilter,
-    ObjectRangeFilter,
-    PointsRangeFilter,
-)
-from mmeffvit.datasets.points.sweep_loading import (
-    CameraViewFilter,
-    LoadPointsFromFile,
-    LoadPointsFromMultiSweeps,
-)
-from mmeffvit.datasets.points.waymo import WaymoSweepDataset
 
 __all__ = [
     "POINT_KEYS",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mmeffvit.datasets.points.room_file import IGNORE_INDEX, read_room
+from mmeffvit.datasets.points.rooms.files import IGNORE_INDEX, read_room
 from mmeffvit.registry import HOOKS
 from mmeffvit.visualization.figures_hook import FiguresHook
 from mmeffvit.visualization.points.rooms import RoomExample, draw_room_sheet, make_palette

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mmengine.registry import TRANSFORMS
 
-from mmeffvit.datasets.points.geometry import rotation_matrix
+from mmeffvit.datasets.points.transforms.geometry import rotation_matrix
 from tests.datasets.points.clouds import make_cloud
 
 

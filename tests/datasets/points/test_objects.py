@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmeffvit.datasets.points import build_object_database
-from mmeffvit.datasets.points.sweep_filters import inside_boxes
+from mmeffvit.datasets.points.sweeps.filters import inside_boxes
 from mmeffvit.ops.points import rotated_overlap
 from mmeffvit.registry import TRANSFORMS
 

@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS
 
-from mmeffvit.datasets.points.room_file import RoomFileError, read_room
+from mmeffvit.datasets.points.rooms.files import RoomFileError, read_room
 from tests.datasets.points.clouds import make_room
 
 BASES = Path(__file__).parents[3] / "configs/_base_/datasets"

@@ -1,0 +1,1 @@
+"""Transforms of point clouds, of rooms and of sweeps alike."""
