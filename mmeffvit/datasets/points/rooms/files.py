@@ -40,9 +40,10 @@ def read_room(path: str | os.PathLike) -> dict[str, Any]:
     try:
         room = read_torch(path)
     except (OSError, UnreadableError) as error:
+        reason = f"it {error}" if isinstance(error, UnreadableError) else error
         raise RoomFileError(
-            f"the room {path} cannot be read: it {error}. A room is a dict of numpy arrays, "
-            "written with torch.save; restore the file, or take it away"
+            f"cannot read the room {path}: {reason}. A room is a dict of numpy arrays, written "
+            "with torch.save; restore the file, or take it away."
         ) from error
     if not isinstance(room, Mapping):
         raise RoomFileError(
