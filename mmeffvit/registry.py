@@ -47,7 +47,7 @@ MODELS = LazyRegistry(
     parent=MMENGINE_MODELS,
     scope=_SCOPE,
     locations=["mmeffvit.layers", "mmeffvit.models"],
-    modules={"ConvClsHead": "mmeffvit.classification.heads"},
+    modules=dict.fromkeys(("ConvClsHead", "NormClsHead"), "mmeffvit.classification.heads"),
 )
 DATASETS = LazyRegistry(
     "dataset",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,9 @@ from mmeffvit.models.official import KeyRule
 from mmeffvit.models.zoo import network_classes
 
 #: where authors put the weights, best first: published figures mostly belong to averaged ones
-CONTAINERS = ("model_ema", "state_dict_ema", "model", "state_dict")
+CONTAINERS = ("model_ema", "state_dict_ema", "model", "state_dict", "net", "params")
+#: what wrappers put before all names, in any order
+WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 
 @dataclass
@@ -49,8 +51,8 @@ class Conversion:
 def find_weights(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
     """The weights inside a training state, and the name of the entry that holds them.
 
-    Containers may be nested (``model_ema`` of a wrapper holds ``state_dict``); a leading
-    ``module.`` is taken off the keys.
+    Containers may be nested (``model_ema`` of a wrapper holds ``state_dict``); what wrappers put
+    before all keys, such as ``module.`` and ``_orig_mod.``, is taken off.
 
     Raises:
         CheckpointError: There are none.
@@ -69,8 +71,8 @@ def find_weights(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]
                 f"and weights are looked for directly and in {', '.join(CONTAINERS)}"
             )
     weights = {key: value for key, value in checkpoint.items() if isinstance(value, Tensor)}
-    if weights and all(key.startswith("module.") for key in weights):
-        weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    while wrapper := next((w for w in WRAPPERS if all(key.startswith(w) for key in weights)), None):
+        weights = {key.removeprefix(wrapper): value for key, value in weights.items()}
     return weights, ".".join(path)
 
 
@@ -78,8 +80,8 @@ def convert_official(checkpoint: Mapping[str, Any], family: str) -> Conversion:
     """Give an official checkpoint our keys and shapes.
 
     Args:
-        checkpoint: What the file holds: weights, or a training state with ``model_ema``, ``model``
-            or ``state_dict``; keys may start with ``module.``, and with ``backbone.`` in detectors.
+        checkpoint: What the file holds: weights, or a training state with one of `CONTAINERS`;
+            keys may start with `WRAPPERS`, and with ``backbone.`` in detectors.
         family: One of the families of `mmeffvit.list_backbones`.
 
     Raises:
@@ -92,14 +94,8 @@ def convert_official(checkpoint: Mapping[str, Any], family: str) -> Conversion:
             f"no official checkpoints are known for '{family}'; they are for {', '.join(classes)}"
         )
     weights, container = find_weights(checkpoint)
-    ignored: dict[str, str] = {}
     network = classes[family]
-    if not network.converts_detectors and any(key.startswith("backbone.") for key in weights):
-        for key in [key for key in weights if not key.startswith("backbone.")]:
-            ignored[key] = "not part of the backbone"
-            del weights[key]
-        weights = {key.removeprefix("backbone."): value for key, value in weights.items()}
-
+    weights, ignored = _of_the_network(weights, network.official_rules)
     parts: dict[str, list[Tensor | None]] = {}
     unknown = []
     for key, value in weights.items():
@@ -116,6 +112,29 @@ def convert_official(checkpoint: Mapping[str, Any], family: str) -> Conversion:
     state_dict = {target: _join(target, tensors) for target, tensors in parts.items()}
     variant = network.variant_of_weights(state_dict)
     return Conversion(family, variant, container, state_dict, ignored)
+
+
+def _of_the_network(
+    weights: dict[str, Tensor], rules: tuple[KeyRule, ...]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """What the rules are for, in files of detectors, and why the rest is left out.
+
+    Rules know the keys of a backbone alone, or those of a whole detector; what leaves fewer keys
+    unknown is taken.
+    """
+
+    def unknown(keys: Iterable[str]) -> int:
+        return sum(_apply(rules, key)[0] is None for key in keys)
+
+    inside = {
+        key.removeprefix("backbone."): value
+        for key, value in weights.items()
+        if key.startswith("backbone.")
+    }
+    if not inside or unknown(weights) <= unknown(inside):
+        return weights, {}
+    outside = (key for key in weights if not key.startswith("backbone."))
+    return inside, dict.fromkeys(outside, "not part of the backbone")
 
 
 def _apply(rules: tuple[KeyRule, ...], key: str) -> tuple[KeyRule | None, str | None]:

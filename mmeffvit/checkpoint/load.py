@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmeffvit.checkpoint.convert import find_weights
 from mmeffvit.checkpoint.files import CheckpointError, read_checkpoint
+from mmeffvit.models.network import COUNTER, Network
 from mmeffvit.registry import WEIGHT_INITIALIZERS
 
 
@@ -20,19 +21,21 @@ class LoadReport:
 
     Attributes:
         loaded: Keys of the network that got their values.
+        adapted: Key of the network -> how its weight was made of one of another shape.
         ignored: Key of the checkpoint -> why it was not used.
         missing: Key of the network -> why it may keep its initial value.
     """
 
     loaded: list[str] = field(default_factory=list)
+    adapted: dict[str, str] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f"{len(self.loaded)} tensors loaded"]
-        for title, entries in (("ignored", self.ignored), ("missing", self.missing)):
+        for title in ("adapted", "ignored", "missing"):
             reasons: dict[str, list[str]] = {}
-            for key, reason in entries.items():
+            for key, reason in getattr(self, title).items():
                 reasons.setdefault(reason, []).append(key)
             for reason, keys in reasons.items():
                 lines.append(f"{len(keys)} {title} ({reason}): {_some(keys)}")
@@ -47,7 +50,9 @@ def load_weights(module: nn.Module, checkpoint: Mapping, prefix: str | None = No
     """Load weights under our keys into a backbone or a classifier, all of it or not at all.
 
     A backbone may leave out what a checkpoint has more: stages it does not build, the classifier.
-    Norms on its outputs may be new, as classifiers have none. Everything else must fit.
+    Norms on its outputs may be new, as classifiers have none, and tables that depend on the size of
+    an image or a window are resized. The network itself says so (`Network.may_be_ignored`,
+    `may_be_missing`, `adapt_weight`); everything else must fit.
 
     Args:
         module: The network.
@@ -83,14 +88,20 @@ def load_weights(module: nn.Module, checkpoint: Mapping, prefix: str | None = No
                 report.ignored[key] = reason
             else:
                 problems.append(f"{key} has no place in the network")
-        elif own[name].shape != value.shape:
-            problems.append(f"{key} is {tuple(value.shape)}, not {tuple(own[name].shape)}")
-        else:
+        elif own[name].shape == value.shape:
             state[name] = value
+        else:
+            network, inner = _network_of(module, name)
+            fitted = network.adapt_weight(inner, value) if network else None
+            if fitted is None:
+                problems.append(f"{key} is {tuple(value.shape)}, not {tuple(own[name].shape)}")
+            else:
+                state[name] = fitted
+                report.adapted[name] = f"{tuple(value.shape)} resized to {tuple(fitted.shape)}"
     for name in own:
         if name in state or prefix + name in weights:
             continue
-        reason = _may_be_missing(name)
+        reason = _may_be_missing(module, name)
         if reason:
             report.missing[name] = reason
         else:
@@ -108,26 +119,28 @@ def load_weights(module: nn.Module, checkpoint: Mapping, prefix: str | None = No
     return report
 
 
+def _network_of(module: nn.Module, name: str) -> tuple[Network | None, str]:
+    """The network of ours that a weight belongs to, and its name there."""
+    if isinstance(module, Network):
+        return module, name
+    part, _, rest = name.partition(".")
+    child = getattr(module, part, None)
+    return _network_of(child, rest) if rest and isinstance(child, nn.Module) else (None, name)
+
+
 def _may_be_ignored(module: nn.Module, name: str) -> str | None:
-    if name.startswith("backbone.") and hasattr(module, "backbone"):
-        return _may_be_ignored(module.backbone, name.removeprefix("backbone."))
-    parts = name.split(".")
-    built = getattr(module, "num_built_stages", None)
-    if parts[0] in ("head", "decode_head") and not hasattr(module, parts[0]):
-        return "the classifier"
-    if built is not None and parts[0] == "stages" and int(parts[1]) >= built:
-        return "a stage after the last output"
-    if built is not None and parts[0] == "out_norms":
-        return "a norm on a map that is not returned as such"
-    return None
+    network, inner = _network_of(module, name)
+    if network is not None:
+        return network.may_be_ignored(inner)
+    part = name.partition(".")[0]
+    return "the classifier" if part in Network.neighbours and not hasattr(module, part) else None
 
 
-def _may_be_missing(name: str) -> str | None:
-    if name.rpartition(".")[2] == "num_batches_tracked":
-        return "a counter that nothing reads"
-    if name.removeprefix("backbone.").startswith("out_norms."):
-        return "a new norm on an output, which starts as the identity affine"
-    return None
+def _may_be_missing(module: nn.Module, name: str) -> str | None:
+    network, inner = _network_of(module, name)
+    if network is not None:
+        return network.may_be_missing(inner)
+    return COUNTER if name.endswith("num_batches_tracked") else None
 
 
 @WEIGHT_INITIALIZERS.register_module(name="Pretrained")

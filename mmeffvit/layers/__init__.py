@@ -1,23 +1,32 @@
 """Modules that two or more networks share."""
 
-from mmeffvit.layers.context import MapContext
+from mmeffvit.layers.block import Block
+from mmeffvit.layers.context import Context, MapContext
 from mmeffvit.layers.depthwise import DepthwiseConv2d
 from mmeffvit.layers.drop_path import DropPath
-from mmeffvit.layers.ffn import ConvFFN
+from mmeffvit.layers.ffn import MLP, ConvFFN
 from mmeffvit.layers.mixers import (
-    LePEAttention,
-    RotaryLePEAttention,
+    GatedSoftmaxMixer,
+    ManhattanAttention,
+    MaSAMixer,
+    QKVProjection,
+    RALAMixer,
+    RALAttention,
+    RotarySoftmaxAttention,
     S3AMixer,
+    SECAttention,
     SECMixer,
+    SparseScanAttention,
     TokenMixer,
 )
-from mmeffvit.layers.mixers.masa import MaSAMixer
-from mmeffvit.layers.mixers.rala import GatedSoftmaxMixer, RALAMixer
 from mmeffvit.layers.norm import LayerNorm2d
 from mmeffvit.layers.scale import LayerScale2d
 from mmeffvit.layers.stem import ConvDownsample, ConvStem
 
 __all__ = [
+    "MLP",
+    "Block",
+    "Context",
     "ConvDownsample",
     "ConvFFN",
     "ConvStem",
@@ -26,12 +35,24 @@ __all__ = [
     "GatedSoftmaxMixer",
     "LayerNorm2d",
     "LayerScale2d",
-    "LePEAttention",
     "MaSAMixer",
+    "ManhattanAttention",
     "MapContext",
+    "QKVProjection",
     "RALAMixer",
-    "RotaryLePEAttention",
+    "RALAttention",
+    "RotarySoftmaxAttention",
     "S3AMixer",
+    "SECAttention",
     "SECMixer",
+    "SparseScanAttention",
     "TokenMixer",
 ]
+
+
+def __getattr__(name: str):
+    if name in ("LePEAttention", "RotaryLePEAttention"):
+        from mmeffvit.layers.mixers import legacy
+
+        return getattr(legacy, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,8 @@
-"""What the token mixers of one stage share: tables that depend on the size of the map only."""
+"""What the modules of one resolution share: tables that depend on places only, each made once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,13 +10,28 @@ import torch
 from torch import Tensor
 
 from mmeffvit.ops import rotary_table_2d
-from mmeffvit.ops.manhattan_attention import ManhattanDecay
 from mmeffvit.ops.rotary import rotary_table_1d
 
 
 @dataclass
-class MapContext:
-    """Size and place of a map, and the tables made for it, each made once.
+class Context:
+    """Keeps what is made of the places of tokens, for maps as for points.
+
+    A module that needs a table names it and says how it is made; the context knows none of them.
+    """
+
+    _structures: dict[Hashable, Any] = field(default_factory=dict, repr=False, kw_only=True)
+
+    def structure(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What ``make()`` returns, made once for this context and key."""
+        if key not in self._structures:
+            self._structures[key] = make()
+        return self._structures[key]
+
+
+@dataclass
+class MapContext(Context):
+    """Size and place of a map.
 
     Attributes:
         height: Rows of the map.
@@ -26,7 +42,6 @@ class MapContext:
     height: int
     width: int
     device: torch.device
-    _tables: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, x: Tensor) -> MapContext:
@@ -37,23 +52,23 @@ class MapContext:
     def num_tokens(self) -> int:
         return self.height * self.width
 
-    def rotary_1d(self, head_dim: int) -> Tensor:
-        """(H*W, d/2, 2) table of `mmeffvit.ops.rotary_table_1d`, of tokens in row-major order."""
-        key = ("rotary_1d", head_dim)
-        if key not in self._tables:
-            self._tables[key] = rotary_table_1d(self.num_tokens, head_dim, self.device)
-        return self._tables[key]
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.height, self.width
 
-    def manhattan_decay(self, rates: tuple[float, ...]) -> ManhattanDecay:
-        """Decay masks of the map, for one rate per head."""
-        key = ("manhattan_decay", rates)
-        if key not in self._tables:
-            self._tables[key] = ManhattanDecay(self.height, self.width, rates, self.device)
-        return self._tables[key]
 
-    def rotary_2d(self, head_dim: int) -> Tensor:
-        """(H*W, d/2, 2) table of `mmeffvit.ops.rotary_table_2d`."""
-        key = ("rotary_2d", head_dim)
-        if key not in self._tables:
-            self._tables[key] = rotary_table_2d(self.height, self.width, head_dim, self.device)
-        return self._tables[key]
+def rotary_1d(context: MapContext, head_dim: int) -> Tensor:
+    """(H*W, d/2, 2) table of `mmeffvit.ops.rotary_table_1d`, of tokens in row-major order."""
+    return context.structure(
+        ("rotary_1d", head_dim),
+        lambda: rotary_table_1d(context.num_tokens, head_dim, context.device),
+    )
+
+
+def rotary_2d(context: MapContext, head_dim: int) -> Tensor:
+    """(H*W, d/2, 2) table of `mmeffvit.ops.rotary_table_2d`."""
+    return context.structure(
+        ("rotary_2d", head_dim),
+        lambda: rotary_table_2d(context.height, context.width, head_dim, context.device),
+    )

@@ -1,8 +1,9 @@
 """Networks. Importing this module registers them; it needs torch and mmengine only."""
 
-from mmeffvit.models.backbones import RAVLT, RMT, BaseBackbone, PyramidViT, SecViT, SSViT
-from mmeffvit.models.classifier import PyramidClassifier
-from mmeffvit.models.heads import ConvClsHead
+from mmeffvit.models import heads
+from mmeffvit.models.backbones import RAVLT, RMT, BaseBackbone, Pyramid, PyramidViT, SecViT, SSViT
+from mmeffvit.models.classifier import Classifier, PyramidClassifier
+from mmeffvit.models.heads import ConvClassifier, NormClassifier
 from mmeffvit.models.necks import PlainToPyramid, ResizeToStrides
 from mmeffvit.models.points import ConDaFormer, FlatFormer
 
@@ -10,13 +11,22 @@ __all__ = [
     "RAVLT",
     "RMT",
     "BaseBackbone",
+    "Classifier",
     "ConDaFormer",
-    "ConvClsHead",
+    "ConvClassifier",
     "FlatFormer",
+    "NormClassifier",
     "PlainToPyramid",
+    "Pyramid",
     "PyramidClassifier",
     "PyramidViT",
     "ResizeToStrides",
     "SSViT",
     "SecViT",
 ]
+
+
+def __getattr__(name: str):
+    if name == "ConvClsHead":
+        return heads.ConvClsHead  # warns
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,36 +2,62 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmeffvit.models.heads import ConvClsHead
+from mmeffvit.models.backbones.base import BaseBackbone
 
 
-class PyramidClassifier(BaseModule):
-    """Backbone and `ConvClsHead`; its keys start with ``backbone.`` and ``head.`` as in mmpretrain.
+class Classifier(BaseModule):
+    """Backbone and head; keys start with ``backbone.`` and ``head.`` as in mmpretrain.
 
     Args:
-        backbone: A pyramid that returns the un-normed map of its last stage last.
-        num_classes: Number of classes.
-        hidden_channels: Width of the head.
+        backbone: A network that returns what the head takes.
+        head: Outputs of the backbone to logits, such as what `BaseBackbone.make_head` makes.
     """
 
-    def __init__(self, backbone: BaseModule, num_classes: int = 1000, hidden_channels: int = 1024):
+    def __init__(self, backbone: BaseBackbone, head: nn.Module):
         super().__init__()
         self.backbone = backbone
-        self.head = ConvClsHead(backbone.out_channels[-1], num_classes, hidden_channels)
+        self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, 3, H, W) to logits (B, num_classes)."""
+        """Images (B, C, H, W) to logits (B, num_classes)."""
         return self.head(self.backbone(x))
 
 
-def create_classifier(name: str, num_classes: int = 1000, **kwargs: Any) -> PyramidClassifier:
-    """The classifier of a published variant, such as ``'secvit-tiny'``, with random weights."""
-    from mmeffvit.models.zoo import create_backbone
+class PyramidClassifier(Classifier):
+    """Old form of `Classifier`, which made the head by itself."""
 
-    backbone = create_backbone(name, **{"out_indices": (3,), "out_norm": False, **kwargs})
-    return PyramidClassifier(backbone, num_classes)
+    def __init__(
+        self, backbone: BaseBackbone, num_classes: int = 1000, hidden_channels: int = 1024
+    ):
+        warnings.warn(
+            "PyramidClassifier(backbone, num_classes) is now "
+            "Classifier(backbone, backbone.make_head(num_classes))",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        super().__init__(backbone, backbone.make_head(num_classes, hidden_channels=hidden_channels))
+
+
+def create_classifier(name: str, num_classes: int = 1000, **kwargs: Any) -> Classifier:
+    """The classifier of a published variant, such as ``'secvit-tiny'``, with random weights.
+
+    Args:
+        name: One of `mmeffvit.list_backbones`.
+        num_classes: Number of classes.
+        **kwargs: Arguments of the network.
+
+    Raises:
+        ValueError: There is no such network, or its authors published no classifiers.
+    """
+    from mmeffvit.models import zoo
+
+    family, variant = zoo.split_name(name)
+    cls = zoo.backbone_classes()[family]
+    backbone = cls(arch=variant, **{**cls.classifier_options, **kwargs})
+    return Classifier(backbone, backbone.make_head(num_classes))

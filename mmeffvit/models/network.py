@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
+import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -13,6 +15,9 @@ from torch.utils.checkpoint import checkpoint
 
 from mmeffvit.errors import did_you_mean
 from mmeffvit.models.official import KeyRule
+
+#: why the counters of batch norms may be missing in a checkpoint
+COUNTER = "a counter that nothing reads"
 
 
 class Network(BaseModule):
@@ -38,14 +43,21 @@ class Network(BaseModule):
     arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {}
     #: variant name -> the paper's stochastic-depth rate
     drop_path_rates: ClassVar[dict[str, float]] = {}
-    #: keys that an arch dict must have
+    #: keys that an arch dict must have; by default those of the first variant
     arch_keys: ClassVar[tuple[str, ...]] = ()
     #: where the network sits in a larger one; converted keys start with it
     prefix: ClassVar[str] = "backbone."
-    #: the rules know the keys of whole detectors, not of the network alone
-    converts_detectors: ClassVar[bool] = False
     #: keys of the authors' checkpoints and ours; empty where none were published
     official_rules: ClassVar[tuple[KeyRule, ...]] = ()
+    #: first parts of names -> why such weights may be missing in a checkpoint
+    new_weights: ClassVar[dict[str, str]] = {}
+    #: first parts of names that larger models put beside the network, in files without a prefix
+    neighbours: ClassVar[tuple[str, ...]] = ("head", "decode_head")
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        if "arch_keys" not in vars(cls) and vars(cls).get("arch_zoo"):
+            cls.arch_keys = tuple(next(iter(cls.arch_zoo.values())))
 
     def __init__(
         self,
@@ -93,16 +105,73 @@ class Network(BaseModule):
             )
         return copy.deepcopy(dict(arch))
 
+    # -- weights -----------------------------------------------------------------------------------
+
     @classmethod
     def variant_of_weights(cls, state_dict: Mapping[str, Tensor]) -> str | None:
-        """The published variant with these widths and depths, from weights under our keys."""
-        raise NotImplementedError
+        """The published variant whose parameters have these names and shapes.
+
+        A file that lacks a few of them (5 % at most) still is that variant's; loading it names what
+        is missing.
+
+        Args:
+            state_dict: Weights under our keys, which start with `prefix`.
+        """
+        found = {
+            key.removeprefix(cls.prefix): value
+            for key, value in state_dict.items()
+            if key.startswith(cls.prefix)
+        }
+        lacking: dict[str, int] = {}
+        for variant in cls.arch_zoo:
+            whole = _whole_network(cls, variant)
+            own = whole.state_dict()
+            if found.keys() <= own.keys() and all(
+                whole.fitted(key, value, own[key]) is not None for key, value in found.items()
+            ):
+                missing = sum(whole.may_be_missing(key) is None for key in own.keys() - found)
+                if missing <= 0.05 * len(own):
+                    lacking[variant] = missing
+        return min(lacking, key=lacking.__getitem__, default=None)
+
+    def adapt_weight(self, name: str, value: Tensor) -> Tensor | None:
+        """A weight of another shape, made to fit the parameter `name`; None if it cannot be.
+
+        A network whose tables depend on a size (of an image, a window) resizes them here. It is
+        asked when weights are loaded, and when a variant is recognised.
+        """
+        return None
+
+    def fitted(self, name: str, value: Tensor, own: Tensor) -> Tensor | None:
+        """`value` itself if it has the shape of `own`, else what :meth:`adapt_weight` makes."""
+        return value if value.shape == own.shape else self.adapt_weight(name, value)
+
+    def may_be_missing(self, name: str) -> str | None:
+        """Why a checkpoint need not have this weight of the network; None if it must."""
+        if name.endswith("num_batches_tracked"):
+            return COUNTER
+        return self.new_weights.get(name.partition(".")[0])
+
+    @cached_property
+    def _whole_names(self) -> frozenset[str]:
+        """Names of the weights that this network has with all its outputs."""
+        with torch.device("meta"):
+            return frozenset(type(self)(self.arch).state_dict())
+
+    def may_be_ignored(self, name: str) -> str | None:
+        """Why this weight of a checkpoint need not have a place in the network; None if it must."""
+        if name.partition(".")[0] in self.neighbours:
+            return "the classifier"
+        if name in self._whole_names:
+            return "a part that no output needs, such as a stage after the last output"
+        return None
 
     def frozen_modules(self) -> list[nn.Module]:
         """Modules that `frozen_stages` freezes; a sub-class lists them."""
         raise NotImplementedError
 
-    def _finish(self) -> None:
+    def freeze(self) -> None:
+        """Stop the gradients of what `frozen_stages` says; the end of a constructor."""
         for module in self.frozen_modules():
             module.requires_grad_(False)
 
@@ -122,6 +191,13 @@ class Network(BaseModule):
         if self.with_cp and self.training:
             return checkpoint(block, *args, use_reentrant=False)
         return block(*args)
+
+
+@lru_cache(maxsize=64)
+def _whole_network(cls: type[Network], variant: str) -> Network:
+    """The variant with all its outputs, without memory for weights."""
+    with torch.device("meta"):
+        return cls(variant)
 
 
 def own_pretrained(init_cfg: dict | list | None) -> dict | list | None:

@@ -6,26 +6,33 @@ import fnmatch
 from typing import Any
 
 from mmeffvit.errors import did_you_mean
-from mmeffvit.models import backbones, points
+from mmeffvit.models import backbones, points  # noqa: F401, registers the networks
 from mmeffvit.models.backbones import BaseBackbone
 from mmeffvit.models.network import Network
+from mmeffvit.registry import MODELS
+
+
+def network_classes(kind: type[Network] = Network) -> dict[str, type[Network]]:
+    """Family name -> class, for every registered network with named variants.
+
+    Args:
+        kind: Networks of this kind only, such as `BaseBackbone` or `BasePointBackbone`.
+    """
+    return {
+        cls.family: cls
+        for cls in MODELS.module_dict.values()
+        if isinstance(cls, type) and issubclass(cls, kind) and cls.arch_zoo
+    }
 
 
 def backbone_classes() -> dict[str, type[BaseBackbone]]:
-    """Family name -> class, for every family with named variants."""
-    classes = (getattr(backbones, name) for name in backbones.__all__)
-    return {cls.family: cls for cls in classes if cls.arch_zoo}
+    """The same for images: what `list_backbones` names."""
+    return network_classes(BaseBackbone)
 
 
 def point_backbone_classes() -> dict[str, type[Network]]:
-    """The same for networks of point clouds, which `list_backbones` leaves out."""
-    classes = (getattr(points, name) for name in points.__all__)
-    return {cls.family: cls for cls in classes if getattr(cls, "arch_zoo", None)}
-
-
-def network_classes() -> dict[str, type[Network]]:
-    """Family name -> class, for images and for points."""
-    return {**backbone_classes(), **point_backbone_classes()}
+    """The same for point clouds."""
+    return {k: v for k, v in network_classes().items() if k not in backbone_classes()}
 
 
 def list_backbones(pattern: str = "*") -> list[str]:

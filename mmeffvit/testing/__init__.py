@@ -2,5 +2,6 @@
 
 from mmeffvit.testing.compare import relative_rms_error
 from mmeffvit.testing.golden import TOLERANCES, check_golden
+from mmeffvit.testing.small import small_arch
 
-__all__ = ["TOLERANCES", "check_golden", "relative_rms_error"]
+__all__ = ["TOLERANCES", "check_golden", "relative_rms_error", "small_arch"]

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mmeffvit.checkpoint import CheckpointError, convert_official, load_weights
-from mmeffvit.models import PyramidClassifier, SecViT
+from mmeffvit.models import Classifier, SecViT
+from mmeffvit.testing.families import FAMILIES
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
@@ -25,8 +26,9 @@ def official():
 def network():
     with np.load(GOLDEN / "secvit.npz") as file:
         constructor = json.loads(str(file["meta"]))["constructor"]
-    backbone = SecViT(arch=SecViT.arch_from_official(constructor), out_norm=False)
-    return PyramidClassifier(backbone, constructor["num_classes"], constructor["projection"])
+    backbone = SecViT(arch=FAMILIES["secvit"].arch(constructor), **SecViT.classifier_options)
+    head = backbone.make_head(constructor["num_classes"], hidden_channels=constructor["projection"])
+    return Classifier(backbone, head)
 
 
 def test_every_weight_finds_its_place(official, network):
@@ -71,12 +73,13 @@ def test_detector_files_give_their_backbone(official):
     assert conversion.ignored == {"neck.conv.weight": "not part of the backbone"}
 
 
-def test_published_variant_is_recognised():
-    keys = {}
-    for stage, (dim, depth) in enumerate(zip((64, 128, 256, 512), (2, 2, 9, 2))):
-        for block in range(depth):
-            keys[f"layers.{stage}.blocks.{block}.norm1.norm.weight"] = torch.ones(dim)
-    assert convert_official(keys, "secvit").variant == "tiny"
+def test_wrappers_and_containers_are_taken_off(official, network):
+    expected = convert_official(official, "secvit").state_dict
+    for container in ("net", "params", "model", "state_dict"):
+        wrapped = {f"_orig_mod.module.{key}": value for key, value in official.items()}
+        conversion = convert_official({container: wrapped, "epoch": 3}, "secvit")
+        assert conversion.container == container
+        assert conversion.state_dict.keys() == expected.keys()
 
 
 @pytest.mark.parametrize(

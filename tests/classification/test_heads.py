@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS, DefaultScope
 
 from mmeffvit.checkpoint import convert_official, load_weights, write_checkpoint
-from mmeffvit.models.heads import ConvClsHead
+from mmeffvit.models.heads import ConvClassifier
 from mmeffvit.models.zoo import backbone_classes
+from mmeffvit.testing.families import FAMILIES
 from mmeffvit.testing.golden import TOLERANCES
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
@@ -48,7 +49,7 @@ def golden(family):
     tensors = {key: torch.from_numpy(value) for key, value in tensors.items()}
     cls = backbone_classes()[family]
     config = classifier(
-        cls.arch_from_official(constructor),
+        FAMILIES[family].arch(constructor),
         constructor["num_classes"],
         constructor["projection"],
         cls.__name__,
@@ -145,7 +146,7 @@ def test_features_before_the_last_layer():
 
 
 def test_without_mmpretrain_it_is_a_plain_head():
-    head = ConvClsHead(16, 5, 8)
+    head = ConvClassifier(16, 5, 8)
     assert set(dict(head.named_parameters())) == {
         f"{layer}.{kind}" for layer in ("proj", "norm", "fc") for kind in ("weight", "bias")
     }

@@ -11,6 +11,7 @@ from mmeffvit.layers import (
     MapContext,
     SECMixer,
 )
+from mmeffvit.layers.context import rotary_2d
 from mmeffvit.ops import apply_rotary, rotary_table_2d, sec_attention
 
 
@@ -99,12 +100,13 @@ class TestSECMixer:
 
     def test_clusters_follow_the_map_if_asked(self):
         fixed = SECMixer(8, 1, num_clusters=32)
-        assert [fixed.clusters_for(n) for n in (10, 32, 67200)] == [10, 32, 32]
+        assert [fixed.core.clusters_for(n) for n in (10, 32, 67200)] == [10, 32, 32]
         following = SECMixer(8, 1, num_clusters=32, tokens_per_cluster=98)
         # at 800 x 1344 the three clustered stages have these tokens
-        assert [following.clusters_for(n) for n in (67200, 16800, 4200, 9)] == [686, 171, 43, 1]
+        counts = [following.core.clusters_for(n) for n in (67200, 16800, 4200, 9)]
+        assert counts == [686, 171, 43, 1]
         full = SECMixer(8, 1, num_clusters=-1, tokens_per_cluster=98)
-        assert full.clusters_for(67200) == 1
+        assert full.core.clusters_for(67200) == 1
 
     def test_impossible_sizes(self):
         with pytest.raises(ValueError, match="multiple of num_heads, got 10 and 4"):
@@ -118,5 +120,5 @@ class TestSECMixer:
 def test_context_makes_each_table_once():
     context = MapContext.of(torch.empty(1, 8, 3, 4))
     assert context.num_tokens == 12
-    assert context.rotary_2d(8) is context.rotary_2d(8)
-    assert context.rotary_2d(8).shape == (12, 4, 2)
+    assert rotary_2d(context, 8) is rotary_2d(context, 8)
+    assert rotary_2d(context, 8).shape == (12, 4, 2)

@@ -116,7 +116,7 @@ class TestAgainstImages:
         straight = torch.tensor([1.0, 0.0]).expand(35, HEAD_DIM // 2, 2)
         x = torch.randn(1, DIM, self.HEIGHT, self.WIDTH)
         context = MapContext.of(x)
-        context._tables["rotary_2d", HEAD_DIM] = straight
+        context.structure(("rotary_2d", HEAD_DIM), lambda: straight)
         with torch.no_grad():
             for part in ("qkv", "proj"):
                 source, target = getattr(image, part), getattr(point, part)

@@ -10,6 +10,7 @@ from torch.nn.functional import elu
 
 from mmeffvit import create_backbone, list_backbones
 from mmeffvit.layers import MapContext
+from mmeffvit.layers.context import rotary_1d, rotary_2d
 from mmeffvit.layers.mixers import (
     GatedSoftmaxMixer,
     MaSAMixer,
@@ -62,7 +63,7 @@ def make_call(mixer, size=SIZE):
     x = torch.randn(1, mixer.embed_dims, *size)
     context = MapContext.of(x)
     tokens = torch.randn(3, 1, context.num_tokens, mixer.num_heads, mixer.head_dim).unbind()
-    tokens = tokens if hasattr(mixer, "attend") else None
+    tokens = tokens if hasattr(mixer, "core") else None
     return MixerCall(0, 0, 1, 4, mixer, x, context, tokens)
 
 
@@ -101,10 +102,10 @@ def test_recording_keeps_what_mixers_get_and_changes_nothing():
         *("RALAMixer", "S3AMixer", "SECMixer", "MaSAMixer", "MaSAMixer", "GatedSoftmaxMixer")
     ]
     for call in calls:
-        assert "attend" not in vars(call.mixer)
         assert not call.mixer._forward_pre_hooks
+        assert not call.mixer.core._forward_pre_hooks
         channels, tokens = call.mixer.embed_dims, call.context.num_tokens
-        qkv = call.mixer.qkv(call.x).flatten(2).transpose(1, 2)
+        qkv = torch.cat([part.flatten(2) for part in call.mixer.qkv(call.x)], 2)
         for part, name in enumerate("qkv"):
             expected = qkv[..., part * channels : (part + 1) * channels]
             got = call.tokens[part].reshape(1, tokens, channels)
@@ -117,7 +118,9 @@ def test_attention_times_values_is_the_output(make_mixer):
     weights = call.attention_of(TOKEN)
     assert weights.shape == (2, *SIZE)
     q, k, v = call.tokens
-    output = call.mixer.attend(q, k, v, call.context)[0].unflatten(0, SIZE)[TOKEN]
+    output = call.mixer.core(q, k, v, call.mixer.positions(call.context))[0].unflatten(0, SIZE)[
+        TOKEN
+    ]
     from_weights = torch.einsum("hyx,yxhd->hd", weights, v[0].unflatten(0, SIZE))
     torch.testing.assert_close(from_weights, output, rtol=1e-4, atol=1e-5)
     if not isinstance(call.mixer, RALAMixer):
@@ -128,7 +131,7 @@ def test_attention_times_values_is_the_output(make_mixer):
 @pytest.mark.parametrize("mixer_type", [GatedSoftmaxMixer, SECMixer])
 def test_plain_attention_is_the_softmax_of_products(mixer_type):
     call = make_call(mixer_type(16, 2))
-    table = call.context.rotary_2d(8)
+    table = rotary_2d(call.context, 8)
     q, k = (apply_rotary(t, table)[0] for t in call.tokens[:2])
     index = TOKEN[0] * SIZE[1] + TOKEN[1]
     expected = torch.einsum("hd,lhd->hl", q[index], k).mul(8**-0.5).softmax(-1)
@@ -142,7 +145,7 @@ def test_pixels_belong_to_the_token_that_covers_them():
     assert call.token_at(11.5, 19.5) == (2, 4)
 
 
-def test_influence_of_a_mixer_without_attend():
+def test_influence_of_a_mixer_without_a_core():
     class Shift(TokenMixer):
         def forward(self, x, context):
             return 3 * x.roll((1, 2), (2, 3))
@@ -153,7 +156,7 @@ def test_influence_of_a_mixer_without_attend():
     expected = torch.zeros(SIZE)
     expected[3, 3] = 3 / math.sqrt(16)
     torch.testing.assert_close(influence, expected)
-    with pytest.raises(TypeError, match="Shift has no attend"):
+    with pytest.raises(TypeError, match="Shift has no core"):
         call.attention_of((4, 5))
     (row,) = make_rows(call, (4, 5))
     assert [m.title for m in row.maps] == ["all channels"]
@@ -174,7 +177,7 @@ def test_clusters_of_constructed_keys():
         keys[0, order[head], head, 0] = 1
         keys[0, order[head], head, 1] = t
     # the mixer rotates by position: turn back before
-    table = call.context.rotary_2d(4) * torch.tensor([1.0, -1.0])
+    table = rotary_2d(call.context, 4) * torch.tensor([1.0, -1.0])
     call = MixerCall(
         0, 0, 1, 4, mixer, call.x, call.context, (keys, apply_rotary(keys, table), keys)
     )
@@ -189,7 +192,7 @@ def test_clusters_of_constructed_keys():
 def test_clusters_are_those_that_attention_stays_in():
     call = make_call(SECMixer(16, 2, num_clusters=5))
     ids = cluster_maps(call)
-    keys = apply_rotary(call.tokens[1], call.context.rotary_2d(8))
+    keys = apply_rotary(call.tokens[1], rotary_2d(call.context, 8))
     assert torch.equal(ids.flatten(1), sec_cluster_ids(keys, 5)[0])
     # 126 tokens
     assert torch.bincount(ids[1].flatten()).tolist() == [26, 25, 25, 25, 25]
@@ -216,7 +219,7 @@ def test_scan_reads_exactly_what_changes_the_output(size, reverse):
     if steps:
         # keys are read where values are
         q, k, v = (t.clone().requires_grad_() for t in call.tokens)
-        out = call.mixer.attend(q, k, v, call.context)[0, index]
+        out = call.mixer.core(q, k, v, call.mixer.positions(call.context))[0, index]
         (gradient,) = torch.autograd.grad(out.square().sum(), k)
         assert torch.equal((gradient[0] != 0).flatten(1).any(1).unflatten(0, size), reached)
     for step in steps:
@@ -250,7 +253,7 @@ def test_decay_and_attention_with_it(decomposed):
         for head in range(2):
             expected = math.exp(rates[head] * (abs(dy) + abs(dx)))
             assert factors[head, TOKEN[0] + dy, TOKEN[1] + dx] == pytest.approx(expected, rel=1e-5)
-    table = call.context.rotary_1d(8)
+    table = rotary_1d(call.context, 8)
     q, k = (apply_rotary(t, table)[0].unflatten(0, SIZE) for t in call.tokens[:2])
     products = torch.einsum("hd,yxhd->hyx", q[TOKEN], k).mul(8**-0.5).exp()
     if decomposed:

@@ -1,18 +1,27 @@
-"""Token mixers: modules that own projections and call one operator of `mmeffvit.ops`."""
+"""Token mixers: projections, a core that calls one operator of `mmeffvit.ops`, the way out."""
 
-from mmeffvit.layers.mixers.base import LePEAttention, RotaryLePEAttention, TokenMixer
-from mmeffvit.layers.mixers.masa import MaSAMixer
-from mmeffvit.layers.mixers.rala import GatedSoftmaxMixer, RALAMixer
-from mmeffvit.layers.mixers.s3a import S3AMixer
-from mmeffvit.layers.mixers.sec import SECMixer
+from mmeffvit.layers.mixers.base import QKVProjection, TokenMixer
+from mmeffvit.layers.mixers.masa import ManhattanAttention, MaSAMixer
+from mmeffvit.layers.mixers.rala import (
+    GatedSoftmaxMixer,
+    RALAMixer,
+    RALAttention,
+    RotarySoftmaxAttention,
+)
+from mmeffvit.layers.mixers.s3a import S3AMixer, SparseScanAttention
+from mmeffvit.layers.mixers.sec import SECAttention, SECMixer
 
 __all__ = [
     "GatedSoftmaxMixer",
-    "LePEAttention",
     "MaSAMixer",
+    "ManhattanAttention",
+    "QKVProjection",
     "RALAMixer",
-    "RotaryLePEAttention",
+    "RALAttention",
+    "RotarySoftmaxAttention",
     "S3AMixer",
+    "SECAttention",
     "SECMixer",
+    "SparseScanAttention",
     "TokenMixer",
 ]

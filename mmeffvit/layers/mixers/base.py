@@ -1,14 +1,11 @@
-"""The interface of all token mixers, and the projections that the family's mixers share."""
+"""The interface of all token mixers, and the projections that mixers are composed of."""
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from mmeffvit.layers.context import MapContext
-from mmeffvit.layers.depthwise import DepthwiseConv2d
 from mmeffvit.ops.precision import autocast_disabled
 
 
@@ -18,9 +15,13 @@ class Mixer(nn.Module):
     Args:
         embed_dims: Channels C.
         num_heads: Heads h; C must be a multiple.
+        multiple: Of which the channels of a head must be one: positions turn pairs of them.
+
+    Raises:
+        ValueError: The channels do not divide so.
     """
 
-    def __init__(self, embed_dims: int, num_heads: int):
+    def __init__(self, embed_dims: int, num_heads: int, multiple: int = 1):
         super().__init__()
         if embed_dims % num_heads:
             raise ValueError(
@@ -30,17 +31,69 @@ class Mixer(nn.Module):
         self.embed_dims = embed_dims
         self.num_heads = num_heads
         self.head_dim = embed_dims // num_heads
+        if self.head_dim % multiple:
+            raise ValueError(
+                f"{type(self).__name__} encodes positions in groups of {multiple} channels: "
+                f"embed_dims / num_heads must be a multiple of {multiple}, got {embed_dims} / "
+                f"{num_heads}"
+            )
+
+    def extra_repr(self) -> str:
+        return f"num_heads={self.num_heads}"
 
 
 class TokenMixer(Mixer):
-    """Mixes the tokens of a map: (B, C, H, W) -> (B, C, H, W)."""
+    """Mixes the tokens of a map: (B, C, H, W) and the context of its stage to (B, C, H, W).
+
+    A mixer with attention is composed of three parts, called in its own ``forward``: projections
+    to queries, keys and values; ``core(q, k, v, positions)``, (B, L, h, d) each to (B, L, h, d), a
+    module of its own that may also serve points; and the way out. ``positions(context)`` makes what
+    the core needs to know of places. `mmeffvit.visualization` draws the attention of any ``core``.
+    """
 
     def forward(self, x: Tensor, context: MapContext) -> Tensor:
         raise NotImplementedError
 
 
+class QKVProjection(nn.Conv2d):
+    """1x1 convolution of a map to queries, keys and values, and more parts such as a gate.
+
+    The channels that it makes are [q | k | v | ...], each head-major.
+
+    Args:
+        embed_dims: Channels C.
+        num_heads: Heads h.
+        parts: How many tensors it makes.
+        bias: Whether the convolution has one.
+    """
+
+    def __init__(self, embed_dims: int, num_heads: int, parts: int = 3, bias: bool = True):
+        super().__init__(embed_dims, parts * embed_dims, 1, bias=bias)
+        self.num_heads = num_heads
+        self.parts = parts
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(B, C, H, W) to tensors (B, L, h, d), tokens in row-major order."""
+        batch, channels, height, width = x.shape
+        tokens = super().forward(x).permute(0, 2, 3, 1)
+        tokens = tokens.reshape(
+            batch, height * width, self.parts, self.num_heads, channels // self.num_heads
+        )
+        # unbind has a cheaper gradient than slices
+        return tokens.unbind(2)
+
+
+def to_map(tokens: Tensor, context: MapContext) -> Tensor:
+    """(B, L, h, d) tokens in row-major order as a map (B, h*d, H, W), channels last in memory."""
+    return tokens.reshape(len(tokens), context.height, context.width, -1).permute(0, 3, 1, 2)
+
+
 def project_output(proj: nn.Module, out: Tensor, gate: Tensor | None = None) -> Tensor:
-    """``proj(out)`` or ``proj(out * gate)``, the latter in float32 under float16 autocast."""
+    """``proj(out)`` or ``proj(out * gate)``, without an activation of the gate.
+
+    Under float16 autocast the product and the projection are in float32, and what comes out is
+    float16 again: infinite where the exact result does not fit, as after any layer in float16.
+    """
     if gate is None:
         return proj(out)
     # two activations of 300 have a product beyond float16, and often a projection within it
@@ -48,74 +101,3 @@ def project_output(proj: nn.Module, out: Tensor, gate: Tensor | None = None) -> 
         with autocast_disabled(gate.device.type):
             return proj(out.float() * gate.float()).to(gate.dtype)
     return proj((out * gate).to(gate.dtype))
-
-
-class LePEAttention(TokenMixer):
-    """Projection to q, k, v; attention; a 5x5 depth-wise convolution of v added; projection.
-
-    The channels of the first projection are [q | k | v], each head-major. The convolution sees the
-    values as an image, whatever order of tokens the attention uses (LePE, CSWin, arXiv 2107.00652).
-    A sub-class provides :meth:`attend`, and may ask for a gate: a fourth part of the first
-    projection then multiplies the sum before the last one, without an activation. Under float16
-    autocast the product and the last projection are in float32, and what comes out is float16
-    again: infinite where the exact result does not fit, as after any layer in float16.
-    """
-
-    #: whether the first projection makes [q | k | v | gate]
-    gated: ClassVar[bool] = False
-
-    def __init__(self, embed_dims: int, num_heads: int):
-        super().__init__(embed_dims, num_heads)
-        self.qkv = nn.Conv2d(embed_dims, (4 if self.gated else 3) * embed_dims, 1)
-        self.lepe = DepthwiseConv2d(embed_dims, 5)
-        self.proj = nn.Conv2d(embed_dims, embed_dims, 1)
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, context: MapContext) -> Tensor:
-        """Attention over tokens.
-
-        Args:
-            q: (B, L, h, d) queries, not rotated.
-            k: (B, L, h, d) keys, not rotated.
-            v: (B, L, h, d) values, contiguous.
-            context: Shared tables of the stage.
-
-        Returns:
-            (B, L, h, d).
-        """
-        raise NotImplementedError
-
-    def forward(self, x: Tensor, context: MapContext) -> Tensor:
-        batch, channels, height, width = x.shape
-        qkv = self.qkv(x).permute(0, 2, 3, 1)
-        # unbind has a cheaper gradient than slices, and one copy of v serves both its readers
-        tokens = qkv.reshape(batch, height * width, -1, self.num_heads, self.head_dim)
-        q, k, v, *gate = tokens.unbind(2)
-        v = v.contiguous()
-        out = self.attend(q, k, v, context)
-        out, image, *gate = (
-            t.reshape(batch, height, width, channels).permute(0, 3, 1, 2) for t in (out, v, *gate)
-        )
-        return project_output(self.proj, out + self.lepe(image), *gate)
-
-
-class RotaryLePEAttention(LePEAttention):
-    """The same with 2-D rotary positions; a sub-class has ``attention(q, k, v, table)``.
-
-    Raises:
-        ValueError: The head dimension is not a multiple of 4.
-    """
-
-    def __init__(self, embed_dims: int, num_heads: int):
-        super().__init__(embed_dims, num_heads)
-        if self.head_dim % 4:
-            raise ValueError(
-                f"{type(self).__name__} encodes positions in groups of 4 channels: embed_dims / "
-                f"num_heads must be a multiple of 4, got {embed_dims} / {num_heads}"
-            )
-
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
-        """Attention over tokens (B, L, h, d) with their (L, d/2, 2) rotary table."""
-        raise NotImplementedError
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, context: MapContext) -> Tensor:
-        return self.attention(q, k, v, context.rotary_2d(self.head_dim))

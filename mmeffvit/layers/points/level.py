@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mmeffvit.layers.context import Context
 from mmeffvit.ops import rotary_table_of_positions
 from mmeffvit.ops.points import (
     RelativeWindows,
@@ -23,7 +24,7 @@ THIN_AXES = (2, 1, 0)  # xy, xz, yz
 
 
 @dataclass
-class PointLevel:
+class PointLevel(Context):
     """Points of one resolution, sample after sample; structures are made once, when first asked.
 
     Attributes:
@@ -39,7 +40,6 @@ class PointLevel:
     offset: Tensor
     counts: Tensor
     stride: int = 1
-    _structures: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.xyz)
@@ -51,10 +51,7 @@ class PointLevel:
 
     def structure(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What ``make()`` returns, made once for this level and key, without gradients."""
-        if key not in self._structures:
-            with torch.no_grad():
-                self._structures[key] = make()
-        return self._structures[key]
+        return super().structure(key, torch.no_grad()(make))
 
     @property
     def neighbours(self) -> Tensor:

@@ -1,7 +1,7 @@
 """Backbones: one file per network, over the contract of `base.py`."""
 
 from mmeffvit.models.backbones.base import BaseBackbone
-from mmeffvit.models.backbones.pyramid import PyramidViT
+from mmeffvit.models.backbones.pyramid import ConvPyramid, Pyramid, PyramidViT
 from mmeffvit.models.backbones.ravlt import RAVLT
 from mmeffvit.models.backbones.rmt import RMT
 from mmeffvit.models.backbones.secvit import SecViT
@@ -11,6 +11,8 @@ __all__ = [
     "RAVLT",
     "RMT",
     "BaseBackbone",
+    "ConvPyramid",
+    "Pyramid",
     "PyramidViT",
     "SSViT",
     "SecViT",

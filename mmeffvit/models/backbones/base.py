@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from mmeffvit.models.network import Network
 
 
 class BaseBackbone(Network):
-    """A backbone maps (B, 3, H, W) to a tuple of (B, C_i, ceil(H/s_i), ceil(W/s_i)) maps.
+    """A backbone maps (B, C, H, W) to a tuple of (B, C_i, ceil(H/s_i), ceil(W/s_i)) maps.
 
-    A sub-class sets `family`, `arch_zoo` and `arch_keys`, builds its modules in ``__init__`` after
-    calling this one's, and ends it with :meth:`_finish`.
+    A sub-class sets `family` and `arch_zoo`, says by `stage_channels` and `stage_strides` which
+    maps it can return, builds its modules in ``__init__`` after calling this one's, and ends it
+    with :meth:`freeze`. `Pyramid` and `PlainViT` do most of this.
 
     Args:
         arch: Name of a variant in `arch_zoo`, or a dict with exactly the keys of `arch_keys`.
-        out_indices: Stages whose maps are returned, from 0; ascending. Stages after the last one
-            are not built.
-        out_norm: Put a LayerNorm over channels on each returned map.
+        out_indices: Maps that are returned, from 0; ascending. What none of them needs is not
+            built. None takes the network's own choice, for a pyramid all stages.
+        out_norm: Put the network's norm on each returned map, a LayerNorm over channels in most.
         drop_path_rate: Largest stochastic-depth rate, reached linearly at the last block of the
             whole network. None takes the paper's value for a named variant and 0 for a dict.
         frozen_stages: -1 freezes nothing, 0 the stem, i the stem and the first i stages, with their
             output norms; frozen batch norms keep their statistics.
         norm_eval: Keep the statistics of all batch norms (also synchronised ones) while training.
         with_cp: Recompute blocks in the backward pass to save memory (non-reentrant checkpointing).
+        in_channels: Channels of the image.
         init_cfg: Of mmengine. ``dict(type='Pretrained', checkpoint=FILE, prefix='backbone.')``
             reads .pth (weights only) and .safetensors, and fails when part of the network is not in
             the file.
@@ -42,15 +46,18 @@ class BaseBackbone(Network):
         out_strides: Strides of each output, following `out_indices`.
     """
 
-    #: strides of all stages
-    stage_strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
+    #: multiple of which sides are padded inside, on the right and at the bottom; maps are cropped
+    size_divisor: ClassVar[int] = 1
     #: smallest side of an image, in pixels
     min_size: ClassVar[int] = 32
+    new_weights: ClassVar[dict[str, str]] = {
+        "out_norms": "a new norm on an output, which starts as the identity affine"
+    }
 
     def __init__(
         self,
-        arch: str | Mapping[str, Any] = "tiny",
-        out_indices: Sequence[int] = (0, 1, 2, 3),
+        arch: str | Mapping[str, Any],
+        out_indices: Sequence[int] | int | None = None,
         out_norm: bool = True,
         drop_path_rate: float | None = None,
         frozen_stages: int = -1,
@@ -60,6 +67,9 @@ class BaseBackbone(Network):
         init_cfg: dict | list | None = None,
     ):
         super().__init__(arch, in_channels, drop_path_rate, norm_eval, with_cp, init_cfg)
+        self.check_arch()
+        if out_indices is None:
+            out_indices = self.default_out_indices
         self.out_indices = self._check_out_indices(out_indices)
         self.out_norm = out_norm
         if not -1 <= frozen_stages <= self.num_built_stages:
@@ -72,16 +82,10 @@ class BaseBackbone(Network):
 
     # -- arguments ---------------------------------------------------------------------------------
 
-    @property
-    def num_stages(self) -> int:
-        return len(self.stage_strides)
+    def check_arch(self) -> None:
+        """Raise ValueError where the values of `arch` do not fit together."""
 
-    @property
-    def num_built_stages(self) -> int:
-        """Stages up to the last one that is returned."""
-        return self.out_indices[-1] + 1
-
-    def _check_out_indices(self, out_indices: Sequence[int]) -> tuple[int, ...]:
+    def _check_out_indices(self, out_indices: Sequence[int] | int) -> tuple[int, ...]:
         indices = tuple(out_indices) if isinstance(out_indices, Sequence) else (out_indices,)
         allowed = range(self.num_stages)
         if (
@@ -95,7 +99,10 @@ class BaseBackbone(Network):
             )
         return indices
 
-    def _check_input(self, x: Tensor) -> None:
+    # -- images ------------------------------------------------------------------------------------
+
+    def check_input(self, x: Tensor) -> None:
+        """Raise ValueError where `x` is no (B, C, H, W) image that the network takes."""
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise ValueError(
                 f"{type(self).__name__} takes images of shape (B, {self.in_channels}, H, W), got "
@@ -107,12 +114,43 @@ class BaseBackbone(Network):
                 f"pixels, got {x.shape[-2]} x {x.shape[-1]}; resize or pad them"
             )
 
+    def pad_image(self, x: Tensor) -> Tensor:
+        """Zeros on the right and at the bottom, up to multiples of `size_divisor`."""
+        bottom, right = (-side % self.size_divisor for side in x.shape[-2:])
+        return F.pad(x, (0, right, 0, bottom)) if self.size_divisor > 1 else x
+
+    def crop_map(self, x: Tensor, image: Tensor, index: int) -> Tensor:
+        """The part of map `index` that belongs to the image as it was before :meth:`pad_image`."""
+        if self.size_divisor == 1:
+            return x
+        stride = self.stage_strides[index]
+        height, width = (math.ceil(side / stride) for side in image.shape[-2:])
+        return x[..., :height, :width]
+
     # -- outputs -----------------------------------------------------------------------------------
 
     @property
     def stage_channels(self) -> tuple[int, ...]:
-        """Channels of every stage of the network, built or not."""
-        return tuple(self.arch["embed_dims"])
+        """Channels of every map that the network can return, built or not."""
+        raise NotImplementedError
+
+    @property
+    def stage_strides(self) -> tuple[int, ...]:
+        """Strides of these maps."""
+        raise NotImplementedError
+
+    @property
+    def default_out_indices(self) -> tuple[int, ...]:
+        return tuple(range(self.num_stages))
+
+    @property
+    def num_stages(self) -> int:
+        return len(self.stage_strides)
+
+    @property
+    def num_built_stages(self) -> int:
+        """Stages up to the last one that is returned."""
+        return self.out_indices[-1] + 1
 
     @property
     def out_channels(self) -> tuple[int, ...]:
@@ -122,21 +160,19 @@ class BaseBackbone(Network):
     def out_strides(self) -> tuple[int, ...]:
         return tuple(self.stage_strides[i] for i in self.out_indices)
 
-    @classmethod
-    def variant_of_weights(cls, state_dict: Mapping[str, Tensor]) -> str | None:
-        dims, depths = [], []
-        stage = 0
-        while f"backbone.stages.{stage}.blocks.0.norm1.weight" in state_dict:
-            dims.append(state_dict[f"backbone.stages.{stage}.blocks.0.norm1.weight"].numel())
-            block = 0
-            while f"backbone.stages.{stage}.blocks.{block}.norm1.weight" in state_dict:
-                block += 1
-            depths.append(block)
-            stage += 1
-        for name, arch in cls.arch_zoo.items():
-            if dims == list(arch["embed_dims"]) and depths == list(arch["depths"]):
-                return name
-        return None
+    # -- classifiers -------------------------------------------------------------------------------
+
+    #: arguments with which the network is the backbone of its published classifier
+    classifier_options: ClassVar[dict[str, Any]] = {"out_norm": False}
+
+    def make_head(self, num_classes: int, **options: Any) -> nn.Module:
+        """The head of the published classifiers: the outputs of this backbone to logits.
+
+        Args:
+            num_classes: Number of classes.
+            **options: Sizes in which heads of a family differ.
+        """
+        raise ValueError(f"no classifiers of {type(self).__name__} were published")
 
     # -- depth -------------------------------------------------------------------------------------
 

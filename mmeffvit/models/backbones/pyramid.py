@@ -1,67 +1,32 @@
-"""The pyramid that SecViT, RAVLT, SSViT and RMT share: only the token mixers differ.
+"""Pyramids: a stem, then stages of blocks with a merge between them.
 
-Stem, then four stages; each block adds, in this order, a depth-wise convolution (conditional
-position), a token mixer and a feed-forward network with a depth-wise convolution in it. Maps stay
+`Pyramid` is the loop and knows no layer; `ConvPyramid` is the skeleton that SecViT, RAVLT, SSViT
+and RMT share, in which only token mixers differ; `PyramidViT` takes these from a config. Maps stay
 (B, C, H, W) with channels last in memory, so that norms over channels and 1x1 convolutions need no
 copies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from mmeffvit.layers import (
+    Block,
     ConvDownsample,
     ConvFFN,
     ConvStem,
     DepthwiseConv2d,
-    DropPath,
     LayerNorm2d,
-    LayerScale2d,
     MapContext,
 )
 from mmeffvit.models.backbones.base import BaseBackbone
+from mmeffvit.models.heads.classifiers import ConvClassifier
 from mmeffvit.ops import map_layout
 from mmeffvit.registry import MODELS
-
-
-class PyramidBlock(nn.Module):
-    """``x + P(x)``, then pre-norm residual branches for token mixer and feed-forward network.
-
-    Args:
-        dim: Channels C.
-        mixer: Token mixer, (B, C, H, W) and a context to (B, C, H, W).
-        mlp_ratio: Hidden width of the feed-forward network over C.
-        drop_path: Stochastic-depth rate of both branches.
-        layer_scale: Initial factor of both branches; None for no layer scale.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        mixer: nn.Module,
-        mlp_ratio: float,
-        drop_path: float = 0.0,
-        layer_scale: float | None = None,
-    ):
-        super().__init__()
-        self.pos = DepthwiseConv2d(dim, residual=True)
-        self.norm1 = LayerNorm2d(dim, eps=1e-6)
-        self.mixer = mixer
-        self.norm2 = LayerNorm2d(dim, eps=1e-6)
-        self.ffn = ConvFFN(dim, int(mlp_ratio * dim))
-        self.drop_path = DropPath(drop_path)
-        scaled = layer_scale is not None and layer_scale is not False
-        self.layer_scale1 = LayerScale2d(dim, layer_scale) if scaled else nn.Identity()
-        self.layer_scale2 = LayerScale2d(dim, layer_scale) if scaled else nn.Identity()
-
-    def forward(self, x: Tensor, context: MapContext) -> Tensor:
-        x = self.pos(x)
-        x = x + self.drop_path(self.layer_scale1(self.mixer(self.norm1(x), context)))
-        return x + self.drop_path(self.layer_scale2(self.ffn(self.norm2(x))))
 
 
 class PyramidStage(nn.Module):
@@ -73,90 +38,93 @@ class PyramidStage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
 
-@MODELS.register_module()
-class PyramidViT(BaseBackbone):
-    """A four-stage convolution-attention pyramid with any token mixer in any stage or block.
+class Pyramid(BaseBackbone):
+    """Four stages of strides 4, 8, 16 and 32, whatever they are made of.
 
-    Arguments common to all backbones are those of `BaseBackbone`. The keys of an arch dict:
+    A network says in its own file how its parts are made: :meth:`make_stem`, :meth:`make_merge` and
+    :meth:`make_block` return modules and are called while the pyramid is built, when `arch` and the
+    other common arguments are there; what else a block needs, a network hands on as
+    `block_options`. An arch dict has at least ``embed_dims`` and ``depths``.
 
-    - ``embed_dims``, ``depths``, ``num_heads``, ``mlp_ratios``: four numbers each.
-    - ``mixers``: four entries, each a config (``dict(type='mmeffvit.SECMixer', num_clusters=8)``)
-      or a list of configs, one per block. ``embed_dims`` and ``num_heads`` are filled in.
-    - ``layer_scale``: four initial values, None where a stage has none.
+    Args:
+        arch: Name of a variant in `arch_zoo`, or a dict with exactly the keys of `arch_keys`.
+        block_options: Keyword arguments of :meth:`make_block`.
+        **kwargs: Those of `BaseBackbone`.
     """
 
-    arch_keys: ClassVar[tuple[str, ...]] = (
-        "embed_dims",
-        "depths",
-        "num_heads",
-        "mlp_ratios",
-        "mixers",
-        "layer_scale",
-    )
-    #: widths of the stem over embed_dims[0], and strides
-    stem_widths: ClassVar[tuple[float, ...]] = (0.5, 0.5, 0.5, 1)
-    stem_strides: ClassVar[tuple[int, ...]] = (2, 1, 1, 2)
+    #: keys of an arch dict with one entry per stage
+    stage_keys: ClassVar[tuple[str, ...]] = ("embed_dims", "depths")
     #: eps of the norms on the outputs
-    out_norm_eps: ClassVar[float] = 1e-6
+    out_norm_eps: ClassVar[float] = 1e-5
+    classifier_options: ClassVar[dict[str, Any]] = {"out_indices": (3,), "out_norm": False}
 
-    def __init__(self, arch: str | dict[str, Any], **kwargs):
-        super().__init__(arch, **kwargs)
-        arch = self.arch
-        self._check_lengths()
-        dims, depths = arch["embed_dims"], arch["depths"]
-        if dims[0] % 2:
-            raise ValueError(f"embed_dims[0] must be even for the stem, got {dims[0]}")
-        widths = [int(factor * dims[0]) for factor in self.stem_widths]
-        self.stem = ConvStem(self.in_channels, widths, self.stem_strides)
+    def __init__(
+        self,
+        arch: str | Mapping[str, Any],
+        *args: Any,
+        block_options: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(arch, *args, **kwargs)
+        dims, depths = self.arch["embed_dims"], self.arch["depths"]
         last_block = max(sum(depths) - 1, 1)
+        self.stem = self.make_stem(self.in_channels, dims[0])
         self.stages = nn.ModuleList()
-        for i in range(self.num_built_stages):
+        for stage in range(self.num_built_stages):
+            merge = self.make_merge(dims[stage - 1], dims[stage]) if stage else nn.Identity()
+            before = sum(depths[:stage])
             blocks = [
-                PyramidBlock(
-                    dims[i],
-                    self._build_mixer(mixer, i),
-                    arch["mlp_ratios"][i],
-                    self.drop_path_rate * (sum(depths[:i]) + j) / last_block,
-                    arch["layer_scale"][i],
+                self.make_block(
+                    stage,
+                    index,
+                    self.drop_path_rate * (before + index) / last_block,
+                    **(block_options or {}),
                 )
-                for j, mixer in enumerate(self._mixers_of_stage(i))
+                for index in range(depths[stage])
             ]
-            downsample = ConvDownsample(dims[i - 1], dims[i]) if i else nn.Identity()
-            self.stages.append(PyramidStage(downsample, blocks))
+            self.stages.append(PyramidStage(merge, blocks))
         self.out_norms = nn.ModuleDict(
-            {
-                str(i): LayerNorm2d(dims[i], eps=self.out_norm_eps)
-                for i in self.out_indices
-                if self.out_norm
-            }
+            {str(i): self.make_out_norm(dims[i]) for i in self.out_indices if self.out_norm}
         )
         self.reset_parameters()
-        self._finish()
+        self.freeze()
 
-    def _check_lengths(self) -> None:
-        for key, value in self.arch.items():
-            if len(value) != self.num_stages:
-                raise ValueError(
-                    f"arch['{key}'] of {type(self).__name__} needs one entry for each of the "
-                    f"{self.num_stages} stages, got {value}"
-                )
+    # -- parts of a network ------------------------------------------------------------------------
 
-    def _mixers_of_stage(self, stage: int) -> list[dict[str, Any]]:
-        """Configs of the mixers of a stage, one per block."""
-        mixers, depth = self.arch["mixers"][stage], self.arch["depths"][stage]
-        if isinstance(mixers, dict):
-            return [mixers] * depth
-        if len(mixers) != depth:
-            raise ValueError(
-                f"arch['mixers'][{stage}] lists {len(mixers)} mixers for {depth} blocks; give one "
-                "per block, or a single config for all"
-            )
-        return list(mixers)
+    def make_stem(self, in_channels: int, dim: int) -> nn.Module:
+        """Images (B, C, H, W) to (B, dim, ceil(H/4), ceil(W/4)), `size_divisor` allowing."""
+        raise NotImplementedError
 
-    def _per_block(self, key: str, stage: int) -> list[Any]:
-        """An arch entry: a number or name for all blocks of a stage, or a list of one per block."""
+    def make_merge(self, in_dim: int, dim: int) -> nn.Module:
+        """What halves a map between two stages, rounding up."""
+        raise NotImplementedError
+
+    def make_block(self, stage: int, index: int, drop_path: float, **options: Any) -> nn.Module:
+        """A block: (B, C, H, W) and the context of the stage to (B, C, H, W).
+
+        Args:
+            stage: Stage from 0.
+            index: Place in the stage from 0.
+            drop_path: Its stochastic-depth rate.
+            **options: What the network handed on.
+        """
+        raise NotImplementedError
+
+    def make_out_norm(self, dim: int) -> nn.Module:
+        return LayerNorm2d(dim, eps=self.out_norm_eps)
+
+    def reset_parameters(self) -> None:
+        """Draw initial values; modules come as PyTorch makes them."""
+
+    def stage_arch(self, stage: int) -> dict[str, Any]:
+        """The entries of `arch` for one stage, by the key that has one per stage."""
+        return {key: self.arch[key][stage] for key in self.stage_keys}
+
+    def per_block(self, key: str, stage: int) -> list[Any]:
+        """An arch entry: one value for all blocks of a stage, or a sequence of one per block."""
         entry, depth = self.arch[key][stage], self.arch["depths"][stage]
-        values = [entry] * depth if isinstance(entry, (int, str)) else list(entry)
+        shared = isinstance(entry, (str, Mapping)) or not isinstance(entry, Sequence)
+        values = [entry] * depth if shared else list(entry)
         if len(values) != depth:
             raise ValueError(
                 f"arch['{key}'][{stage}] has {len(values)} entries for {depth} blocks; "
@@ -164,35 +132,25 @@ class PyramidViT(BaseBackbone):
             )
         return values
 
-    @staticmethod
-    def _shared_from_official(constructor: dict[str, Any]) -> dict[str, Any]:
-        """The entries of an arch dict that the authors' constructors of the family share."""
-        scaled, initial = constructor["layerscales"], constructor["layer_init_values"]
-        if not isinstance(initial, Sequence):
-            initial = [initial] * len(scaled)
-        return {
-            **{
-                key: constructor[key] for key in ("embed_dims", "depths", "num_heads", "mlp_ratios")
-            },
-            "layer_scale": [value if on else None for value, on in zip(initial, scaled)],
-        }
+    # -- contract ----------------------------------------------------------------------------------
 
-    def _build_mixer(self, config: dict[str, Any], stage: int) -> nn.Module:
-        return MODELS.build(
-            {
-                **config,
-                "embed_dims": self.arch["embed_dims"][stage],
-                "num_heads": self.arch["num_heads"][stage],
-            }
-        )
+    def check_arch(self) -> None:
+        stages = self.num_stages
+        for key in self.stage_keys:
+            value = self.arch[key]
+            if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != stages:
+                raise ValueError(
+                    f"arch['{key}'] of {type(self).__name__} needs one entry for each of the "
+                    f"{stages} stages, got {value}"
+                )
 
-    def reset_parameters(self) -> None:
-        """Draw convolutions from a normal of std 0.02, with zero bias; norms are 1 and 0."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+    @property
+    def stage_strides(self) -> tuple[int, ...]:
+        return (4, 8, 16, 32)
+
+    @property
+    def stage_channels(self) -> tuple[int, ...]:
+        return tuple(self.arch["embed_dims"])
 
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
         """See `BaseBackbone`. Each block is a layer; down-sampling belongs to the block after it.
@@ -217,9 +175,9 @@ class PyramidViT(BaseBackbone):
         frozen: list[nn.Module] = [self.stem, *self.stages[: self.frozen_stages]]
         return frozen + [n for i, n in self.out_norms.items() if int(i) < self.frozen_stages]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        self._check_input(x)
-        x = self.stem(map_layout(x))
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        self.check_input(image)
+        x = self.stem(map_layout(self.pad_image(image)))
         outs = []
         for i, stage in enumerate(self.stages):
             x = stage.downsample(x)
@@ -227,5 +185,103 @@ class PyramidViT(BaseBackbone):
             for block in stage.blocks:
                 x = self.run_block(block, x, context)
             if i in self.out_indices:
-                outs.append(self.out_norms[str(i)](x) if self.out_norm else x)
+                out = self.out_norms[str(i)](x) if self.out_norm else x
+                outs.append(self.crop_map(out, image, i))
         return tuple(outs)
+
+
+class ConvPyramid(Pyramid):
+    """The skeleton of SecViT, RAVLT, SSViT and RMT: convolutions around any token mixers.
+
+    Stem and down-sampling are convolutions with batch norm. Each block adds, in this order, a
+    depth-wise convolution (conditional position), a token mixer, and a feed-forward network with a
+    depth-wise convolution in it. A network says in :meth:`make_mixer` what its mixers are. The keys
+    of an arch dict, four entries each, are at least ``embed_dims``, ``depths``, ``num_heads``,
+    ``mlp_ratios`` and ``layer_scale`` (initial values, None where a stage has none).
+    """
+
+    stage_keys: ClassVar[tuple[str, ...]] = (
+        "embed_dims",
+        "depths",
+        "num_heads",
+        "mlp_ratios",
+        "layer_scale",
+    )
+    #: widths of the stem over embed_dims[0], and strides
+    stem_widths: ClassVar[tuple[float, ...]] = (0.5, 0.5, 0.5, 1)
+    stem_strides: ClassVar[tuple[int, ...]] = (2, 1, 1, 2)
+    out_norm_eps: ClassVar[float] = 1e-6
+
+    def make_mixer(self, stage: int, index: int, **options: Any) -> nn.Module:
+        """The token mixer of a block; arguments as in :meth:`make_block`."""
+        raise NotImplementedError
+
+    def make_stem(self, in_channels: int, dim: int) -> nn.Module:
+        if dim % 2:
+            raise ValueError(f"embed_dims[0] must be even for the stem, got {dim}")
+        return ConvStem(in_channels, [int(f * dim) for f in self.stem_widths], self.stem_strides)
+
+    def make_merge(self, in_dim: int, dim: int) -> nn.Module:
+        return ConvDownsample(in_dim, dim)
+
+    def make_block(self, stage: int, index: int, drop_path: float, **options: Any) -> nn.Module:
+        arch = self.stage_arch(stage)
+        dim = arch["embed_dims"]
+        return Block(
+            dim,
+            self.make_mixer(stage, index, **options),
+            ConvFFN(dim, int(arch["mlp_ratios"] * dim)),
+            norm=partial(LayerNorm2d, eps=1e-6),
+            pos=DepthwiseConv2d(dim, residual=True),
+            drop_path=drop_path,
+            layer_scale=arch["layer_scale"],
+        )
+
+    def make_head(self, num_classes: int, hidden_channels: int = 1024) -> nn.Module:
+        return ConvClassifier(self.out_channels[-1], num_classes, hidden_channels)
+
+    def reset_parameters(self) -> None:
+        """Draw convolutions from a normal of std 0.02, with zero bias; norms are 1 and 0."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+@MODELS.register_module()
+class PyramidViT(ConvPyramid):
+    """A four-stage convolution-attention pyramid with any token mixer in any stage or block.
+
+    Arguments common to all backbones are those of `BaseBackbone`. The keys of an arch dict:
+
+    - ``embed_dims``, ``depths``, ``num_heads``, ``mlp_ratios``: four numbers each.
+    - ``mixers``: four entries, each a config (``dict(type='mmeffvit.SECMixer', num_clusters=8)``)
+      or a list of configs, one per block. ``embed_dims`` and ``num_heads`` are filled in.
+    - ``layer_scale``: four initial values, None where a stage has none.
+    """
+
+    arch_keys: ClassVar[tuple[str, ...]] = (
+        "embed_dims",
+        "depths",
+        "num_heads",
+        "mlp_ratios",
+        "mixers",
+        "layer_scale",
+    )
+    stage_keys: ClassVar[tuple[str, ...]] = arch_keys
+
+    def make_mixer(self, stage: int, index: int) -> nn.Module:
+        mixers, depth = self.arch["mixers"][stage], self.arch["depths"][stage]
+        if not isinstance(mixers, Mapping) and len(mixers) != depth:
+            raise ValueError(
+                f"arch['mixers'][{stage}] lists {len(mixers)} mixers for {depth} blocks; give one "
+                "per block, or a single config for all"
+            )
+        return MODELS.build(
+            {
+                **(mixers if isinstance(mixers, Mapping) else mixers[index]),
+                "embed_dims": self.arch["embed_dims"][stage],
+                "num_heads": self.arch["num_heads"][stage],
+            }
+        )

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from mmeffvit.models.backbones.pyramid import PyramidViT
+from mmeffvit.layers import GatedSoftmaxMixer, RALAMixer, TokenMixer
+from mmeffvit.models.backbones.pyramid import ConvPyramid
 from mmeffvit.models.official import PYRAMID_RULES, KeyRule
 from mmeffvit.registry import MODELS
 
 #: letter of a kind of attention, as the authors write it, -> mixer
-_MIXERS = {"l": "mmeffvit.RALAMixer", "v": "mmeffvit.GatedSoftmaxMixer"}
+_MIXERS = {"l": RALAMixer, "v": GatedSoftmaxMixer}
 
 
 def _arch(embed_dims, depths, num_heads, layer_scale) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def _arch(embed_dims, depths, num_heads, layer_scale) -> dict[str, Any]:
 
 
 @MODELS.register_module()
-class RAVLT(PyramidViT):
+class RAVLT(ConvPyramid):
     """RAVLT, tiny to large (arXiv 2411.07635, variants T, S, B, L; the detectors call B "m").
 
     The keys of an arch dict are ``embed_dims``, ``depths``, ``num_heads``, ``mlp_ratios``,
@@ -47,14 +48,7 @@ class RAVLT(PyramidViT):
     """
 
     family: ClassVar[str] = "ravlt"
-    arch_keys: ClassVar[tuple[str, ...]] = (
-        "embed_dims",
-        "depths",
-        "num_heads",
-        "mlp_ratios",
-        "attention",
-        "layer_scale",
-    )
+    stage_keys: ClassVar[tuple[str, ...]] = (*ConvPyramid.stage_keys, "attention")
     arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny": _arch((64, 128, 256, 512), (2, 2, 6, 2), (1, 2, 4, 8), (1, 1, 1, 1)),
         "small": _arch((64, 128, 320, 512), (3, 5, 9, 3), (1, 2, 5, 8), (1, 1, 1, 1)),
@@ -84,27 +78,15 @@ class RAVLT(PyramidViT):
     def __init__(
         self, arch: str | dict[str, Any] = "tiny", implementation: str | None = None, **kwargs
     ):
-        self._implementation = implementation
-        super().__init__(arch, **kwargs)
+        super().__init__(arch, block_options={"implementation": implementation}, **kwargs)
 
-    @classmethod
-    def arch_from_official(cls, constructor: dict[str, Any]) -> dict[str, Any]:
-        """Our arch dict from the arguments of the authors' constructor."""
-        return {
-            **cls._shared_from_official(constructor),
-            # the authors' lists may be longer than the stage
-            "attention": [
-                list(kinds[:depth])
-                for kinds, depth in zip(constructor["flagss"], constructor["depths"])
-            ],
-        }
-
-    def _mixers_of_stage(self, stage: int) -> list[dict[str, Any]]:
-        kinds = self._per_block("attention", stage)
-        unknown = [kind for kind in kinds if kind not in _MIXERS]
-        if unknown:
+    def make_mixer(self, stage: int, index: int, **options: Any) -> TokenMixer:
+        kind = self.per_block("attention", stage)[index]
+        if kind not in _MIXERS:
             raise ValueError(
-                f"arch['attention'][{stage}] has {unknown[0]!r}; kinds of attention are "
-                "'l' (linear) and 'v' (softmax)"
+                f"arch['attention'][{stage}] has {kind!r}; kinds of attention are 'l' (linear) and "
+                "'v' (softmax)"
             )
-        return [{"type": _MIXERS[kind], "implementation": self._implementation} for kind in kinds]
+        return _MIXERS[kind](
+            self.arch["embed_dims"][stage], self.arch["num_heads"][stage], **options
+        )

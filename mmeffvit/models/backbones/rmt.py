@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from mmeffvit.models.backbones.pyramid import PyramidViT
+from mmeffvit.layers import MaSAMixer
+from mmeffvit.models.backbones.pyramid import ConvPyramid
 from mmeffvit.models.official import PYRAMID_RULES, KeyRule
 from mmeffvit.registry import MODELS
 
@@ -35,7 +36,7 @@ _OURS = r"backbone.stages.\1.blocks.\2."
 
 
 @MODELS.register_module()
-class RMT(PyramidViT):
+class RMT(ConvPyramid):
     """RMT, tiny to large (arXiv 2309.11523, variants T, S, B, L).
 
     The keys of an arch dict, four entries each, are ``embed_dims``, ``depths``, ``num_heads``,
@@ -52,15 +53,11 @@ class RMT(PyramidViT):
     """
 
     family: ClassVar[str] = "rmt"
-    arch_keys: ClassVar[tuple[str, ...]] = (
-        "embed_dims",
-        "depths",
-        "num_heads",
-        "mlp_ratios",
+    stage_keys: ClassVar[tuple[str, ...]] = (
+        *ConvPyramid.stage_keys,
         "decay_inits",
         "decay_ranges",
         "decomposed",
-        "layer_scale",
     )
     arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny": _arch(
@@ -149,28 +146,18 @@ class RMT(PyramidViT):
         implementation: str | None = None,
         **kwargs,
     ):
-        self._implementation = implementation
-        super().__init__(arch, **kwargs)
+        super().__init__(arch, block_options={"implementation": implementation}, **kwargs)
 
-    @classmethod
-    def arch_from_official(cls, constructor: dict[str, Any]) -> dict[str, Any]:
-        """Our arch dict from the arguments of the authors' constructor."""
-        return {
-            **cls._shared_from_official(constructor),
-            "decay_inits": constructor["init_values"],
-            "decay_ranges": constructor["heads_ranges"],
-            "decomposed": constructor["chunkwise_recurrents"],
-        }
-
-    def _mixers_of_stage(self, stage: int) -> list[dict[str, Any]]:
-        mixer = {
-            "type": "mmeffvit.MaSAMixer",
-            "decay_init": self.arch["decay_inits"][stage],
-            "decay_range": self.arch["decay_ranges"][stage],
-            "decomposed": self.arch["decomposed"][stage],
-            "implementation": self._implementation,
-        }
-        return [mixer] * self.arch["depths"][stage]
+    def make_mixer(self, stage: int, index: int, **options: Any) -> MaSAMixer:
+        arch = self.stage_arch(stage)
+        return MaSAMixer(
+            arch["embed_dims"],
+            arch["num_heads"],
+            arch["decay_inits"],
+            arch["decay_ranges"],
+            arch["decomposed"],
+            **options,
+        )
 
     def reset_parameters(self) -> None:
         """Draw 1x1 convolutions (linear layers of the authors) from a normal of std 0.02.

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from mmeffvit.models.backbones.pyramid import PyramidViT
+from mmeffvit.layers import SECMixer
+from mmeffvit.models.backbones.pyramid import ConvPyramid
 from mmeffvit.models.official import LEPE_ATTENTION_RULES, PYRAMID_RULES, KeyRule
 from mmeffvit.registry import MODELS
 
@@ -26,7 +27,7 @@ def _arch(embed_dims, depths, num_heads, layer_scale) -> dict[str, Any]:
 
 
 @MODELS.register_module()
-class SecViT(PyramidViT):
+class SecViT(ConvPyramid):
     """SecViT, tiny to large (arXiv 2405.13337, variants T, S, B, L).
 
     The keys of an arch dict are ``embed_dims``, ``depths``, ``num_heads``, ``mlp_ratios``,
@@ -46,14 +47,7 @@ class SecViT(PyramidViT):
     """
 
     family: ClassVar[str] = "secvit"
-    arch_keys: ClassVar[tuple[str, ...]] = (
-        "embed_dims",
-        "depths",
-        "num_heads",
-        "mlp_ratios",
-        "num_clusters",
-        "layer_scale",
-    )
+    stage_keys: ClassVar[tuple[str, ...]] = (*ConvPyramid.stage_keys, "num_clusters")
     arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny": _arch((64, 128, 256, 512), (2, 2, 9, 2), (2, 4, 8, 16), (None,) * 4),
         "small": _arch((64, 128, 256, 512), (3, 4, 18, 4), (2, 4, 8, 16), (None,) * 4),
@@ -77,22 +71,13 @@ class SecViT(PyramidViT):
         implementation: str | None = None,
         **kwargs,
     ):
-        self._mixer_options = {
-            "tokens_per_cluster": tokens_per_cluster,
-            "implementation": implementation,
-        }
-        super().__init__(arch, **kwargs)
+        options = {"tokens_per_cluster": tokens_per_cluster, "implementation": implementation}
+        super().__init__(arch, block_options=options, **kwargs)
 
-    @classmethod
-    def arch_from_official(cls, constructor: dict[str, Any]) -> dict[str, Any]:
-        """Our arch dict from the arguments of the authors' constructor."""
-        return {
-            **cls._shared_from_official(constructor),
-            "num_clusters": constructor["num_clusterss"],
-        }
-
-    def _mixers_of_stage(self, stage: int) -> list[dict[str, Any]]:
-        return [
-            {"type": "mmeffvit.SECMixer", "num_clusters": count, **self._mixer_options}
-            for count in self._per_block("num_clusters", stage)
-        ]
+    def make_mixer(self, stage: int, index: int, **options: Any) -> SECMixer:
+        return SECMixer(
+            self.arch["embed_dims"][stage],
+            self.arch["num_heads"][stage],
+            self.per_block("num_clusters", stage)[index],
+            **options,
+        )

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from mmeffvit.models.backbones.pyramid import PyramidViT
+from mmeffvit.layers import S3AMixer
+from mmeffvit.models.backbones.pyramid import ConvPyramid
 from mmeffvit.models.official import LEPE_ATTENTION_RULES, PYRAMID_RULES, KeyRule
 from mmeffvit.registry import MODELS
 
@@ -27,7 +28,7 @@ def _arch(embed_dims, depths, num_heads, layer_scale) -> dict[str, Any]:
 
 
 @MODELS.register_module()
-class SSViT(PyramidViT):
+class SSViT(ConvPyramid):
     """SSViT, tiny to large (arXiv 2405.13335, variants T, S, B, L).
 
     The keys of an arch dict are ``embed_dims``, ``depths``, ``num_heads``, ``mlp_ratios``,
@@ -51,17 +52,13 @@ class SSViT(PyramidViT):
     """
 
     family: ClassVar[str] = "ssvit"
-    stem_widths: ClassVar[tuple[float, ...]] = (0.5, 0.5, 1, 1)
-    stem_strides: ClassVar[tuple[int, ...]] = (2, 1, 2, 1)
-    arch_keys: ClassVar[tuple[str, ...]] = (
-        "embed_dims",
-        "depths",
-        "num_heads",
-        "mlp_ratios",
+    stage_keys: ClassVar[tuple[str, ...]] = (
+        *ConvPyramid.stage_keys,
         "window_sizes",
         "reverse",
-        "layer_scale",
     )
+    stem_widths: ClassVar[tuple[float, ...]] = (0.5, 0.5, 1, 1)
+    stem_strides: ClassVar[tuple[int, ...]] = (2, 1, 2, 1)
     arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny": _arch((64, 128, 256, 512), (2, 2, 9, 2), (2, 4, 8, 16), (None,) * 4),
         "small": _arch((64, 128, 256, 512), (3, 5, 18, 4), (2, 4, 8, 16), (None,) * 4),
@@ -86,40 +83,24 @@ class SSViT(PyramidViT):
         implementation: str | None = None,
         **kwargs,
     ):
-        self._mixer_options = {
+        options = {
             "max_kernel": max_kernel,
             "per_axis": per_axis,
             "implementation": implementation,
         }
-        super().__init__(arch, **kwargs)
+        super().__init__(arch, block_options=options, **kwargs)
 
-    @classmethod
-    def arch_from_official(cls, constructor: dict[str, Any]) -> dict[str, Any]:
-        """Our arch dict from the arguments of the authors' constructor.
-
-        Their lists of windows and directions may be longer than a stage is deep.
-        """
-        depths = constructor["depths"]
-        return {
-            **cls._shared_from_official(constructor),
-            "window_sizes": [w[:n] for w, n in zip(constructor["window_sizess"], depths)],
-            "reverse": [r[:n] for r, n in zip(constructor["is_reversess"], depths)],
-        }
-
-    def _mixers_of_stage(self, stage: int) -> list[dict[str, Any]]:
-        windows = self._per_block("window_sizes", stage)
+    def make_mixer(self, stage: int, index: int, **options: Any) -> S3AMixer:
         reverse = self.arch["reverse"][stage]
         if isinstance(reverse, bool) or not reverse:
             raise ValueError(
                 f"arch['reverse'][{stage}] must be a sequence that the blocks repeat, such as "
                 f"(False, True), got {reverse!r}"
             )
-        return [
-            {
-                "type": "mmeffvit.S3AMixer",
-                "window_size": window,
-                "reverse": reverse[block % len(reverse)],
-                **self._mixer_options,
-            }
-            for block, window in enumerate(windows)
-        ]
+        return S3AMixer(
+            self.arch["embed_dims"][stage],
+            self.arch["num_heads"][stage],
+            self.per_block("window_sizes", stage)[index],
+            reverse[index % len(reverse)],
+            **options,
+        )

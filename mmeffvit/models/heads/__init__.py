@@ -1,5 +1,19 @@
 """Heads that the toolboxes lack."""
 
-from mmeffvit.models.heads.conv_cls_head import ConvClsHead
+import warnings
 
-__all__ = ["ConvClsHead"]
+from mmeffvit.models.heads.classifiers import ConvClassifier, NormClassifier
+
+__all__ = ["ConvClassifier", "NormClassifier"]
+
+
+def __getattr__(name: str):
+    if name == "ConvClsHead":
+        warnings.warn(
+            "mmeffvit.models.heads.ConvClsHead is called ConvClassifier now; the name is left to "
+            "mmpretrain's head",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return ConvClassifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,18 +1,14 @@
-"""What golden files hold besides the maps of the stages, one module per family.
+"""What is known of the golden files of each family, one adapter class per family.
 
-Each module has ``SYSTEM`` (the name in the files), ``TOLERANCE`` (largest absolute error in
-float32) and ``outputs(meta, tensors, network)``, which computes every further output by name. What
-is no pyramid has ``check(meta, tensors)`` in its place, which computes all of them.
+Every module of this package is imported; a class with a `family` enrols itself in `FAMILIES`.
 """
 
-from mmeffvit.testing.families import condaformer, flatformer, pointops, ravlt, rmt, secvit, ssvit
+import importlib
+import pkgutil
 
-FAMILIES = {
-    "secvit": secvit,
-    "ravlt": ravlt,
-    "rmt": rmt,
-    "ssvit": ssvit,
-    "pointops": pointops,
-    "condaformer": condaformer,
-    "flatformer": flatformer,
-}
+from mmeffvit.testing.families.base import FAMILIES, GoldenFamily, PyramidGolden
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["FAMILIES", "GoldenFamily", "PyramidGolden"]

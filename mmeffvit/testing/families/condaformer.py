@@ -9,9 +9,7 @@ from mmeffvit.checkpoint import convert_official, load_weights
 from mmeffvit.layers.points import PointLevel
 from mmeffvit.models.points import ConDaFormer, PointSegmentor, raw_point_rows
 from mmeffvit.ops.points import batch_to_offset, offset_to_batch
-
-SYSTEM = "ConDaFormer"
-TOLERANCE = 1e-4
+from mmeffvit.testing.families.base import GoldenFamily, named
 
 _PLANES = ("xy", "xz", "yz")
 
@@ -21,11 +19,7 @@ def build(meta: dict, tensors: dict[str, Tensor]) -> PointSegmentor:
     config = meta["config"]
     backbone = ConDaFormer(arch=ConDaFormer.arch_from_official(config))
     network = PointSegmentor(backbone, {"num_classes": config["out_channels"]})
-    official = {
-        key.removeprefix("state/"): value
-        for key, value in tensors.items()
-        if key.startswith("state/")
-    }
+    official = named(tensors, "state/")
     load_weights(network, convert_official(official, "condaformer").state_dict)
     return network.eval()
 
@@ -120,3 +114,12 @@ def _attention(name: str, backbone: ConDaFormer, tensors: dict[str, Tensor]) -> 
             f"{name}/mid/{plane}/rel_idx": bins[query] - bins[key] + windows.num_bins - 1,
         }
     return outputs
+
+
+class ConDaFormerGolden(GoldenFamily):
+    family = "condaformer"
+    system = "ConDaFormer"
+    tolerance = 1e-4
+
+    def outputs(self, meta: dict, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return check(meta, tensors)

@@ -16,9 +16,7 @@ from mmeffvit.models.points import (
 )
 from mmeffvit.models.points.backbones.flatformer import ORDERS, TokenGroups
 from mmeffvit.ops.points import batch_to_offset, dynamic_voxelize, equal_groups, window_snake_order
-
-SYSTEM = "FlatFormer"
-TOLERANCE = 2e-5
+from mmeffvit.testing.families.base import GoldenFamily, named
 
 #: block and layer of the operators alone
 _ALONE = (0, 1)
@@ -36,11 +34,7 @@ def middle_encoder(config: dict) -> FlatFormer:
 
 def load_state(network: nn.Module, tensors: dict[str, Tensor], prefix: str = "") -> None:
     """Give a network the weights of the file, through the converter."""
-    official = {
-        key.removeprefix("state/"): value
-        for key, value in tensors.items()
-        if key.startswith("state/")
-    }
+    official = named(tensors, "state/")
     load_weights(network, convert_official(official, "flatformer").state_dict, prefix)
 
 
@@ -172,3 +166,12 @@ def _detector(meta: dict, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             f"out/decoded{i}/labels": labels,
         }
     return outputs
+
+
+class FlatFormerGolden(GoldenFamily):
+    family = "flatformer"
+    system = "FlatFormer"
+    tolerance = 2e-5
+
+    def outputs(self, meta: dict, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return check(meta, tensors)

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from mmeffvit.ops import points
-
-SYSTEM = "stand-alone point-cloud ops"
-TOLERANCE = 1e-5
+from mmeffvit.testing.families.base import GoldenFamily
 
 
 def check(meta: dict, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -85,3 +83,12 @@ def _segment_softmax(tensors: dict[str, Tensor]) -> Tensor:
     indptr = tensors["op/segment_softmax/in/indptr"].long()
     index = points.offsets_to_index(indptr)
     return points.segment_softmax(tensors["op/segment_softmax/in/src"], index, len(indptr) - 1)
+
+
+class PointOpsGolden(GoldenFamily):
+    family = "pointops"
+    system = "stand-alone point-cloud ops"
+    tolerance = 1e-5
+
+    def outputs(self, meta: dict, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return check(meta, tensors)

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
 
 from mmeffvit.layers import MapContext, SECMixer
-from mmeffvit.ops import apply_rotary, rotary_table_2d, sec_cluster_ids
-from mmeffvit.testing.families.common import mixer_state, table_outputs
-
-SYSTEM = "SecViT"
-TOLERANCE = 1e-4
+from mmeffvit.ops import apply_rotary, sec_cluster_ids
+from mmeffvit.testing.families.base import ConvPyramidGolden, load_mixer, table_outputs
 
 
-def outputs(meta: dict, tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    if "op_sec_attn" not in meta:
-        return {}
-    op = meta["op_sec_attn"]
-    state = mixer_state(tensors, "op/sec_attn/state/")
-    x = tensors["op/sec_attn/in/x"]
-    results = {}
-    for name, clusters in (("sec_attn", op["num_clusters"]), ("full_attn", -1)):
-        mixer = SECMixer(op["embed_dim"], op["num_heads"], clusters)
-        mixer.load_state_dict(state)
-        results[f"op/{name}/out"] = mixer(x, MapContext.of(x))
-    qkv = mixer.qkv(x).flatten(2).transpose(1, 2).unflatten(-1, (3, op["num_heads"], -1))
-    table = rotary_table_2d(op["H"], op["W"], mixer.head_dim)
-    keys = apply_rotary(qkv[:, :, 1], table)
-    results["op/sec_attn/out_cluster_id"] = sec_cluster_ids(keys, op["num_clusters"])
-    return results | table_outputs("op/sec_attn/in", table)
+class SecViTGolden(ConvPyramidGolden):
+    family = "secvit"
+    system = "SecViT"
+
+    def arch(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {**super().arch(params), "num_clusters": params["num_clusterss"]}
+
+    def operator_outputs(self, meta: dict, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        if "op_sec_attn" not in meta:
+            return {}
+        op = meta["op_sec_attn"]
+        x = tensors["op/sec_attn/in/x"]
+        context = MapContext.of(x)
+        results = {}
+        for name, clusters in (("sec_attn", op["num_clusters"]), ("full_attn", -1)):
+            mixer = SECMixer(op["embed_dim"], op["num_heads"], clusters)
+            load_mixer(mixer, tensors, "op/sec_attn/state/")
+            results[f"op/{name}/out"] = mixer(x, context)
+        table = mixer.positions(context)
+        _, k, _ = mixer.qkv(x)
+        keys = apply_rotary(k, table)
+        results["op/sec_attn/out_cluster_id"] = sec_cluster_ids(keys, op["num_clusters"])
+        return results | table_outputs("op/sec_attn/in", table)

@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmeffvit.layers import MapContext, S3AMixer
-from mmeffvit.ops import neighbour_positions, neighbourhood_attention, rotary_table_2d
-from mmeffvit.testing.families.common import mixer_state, table_outputs
-
-SYSTEM = "SSViT (class CDFormer in the official file)"
-TOLERANCE = 2e-4
+from mmeffvit.ops import neighbour_positions, neighbourhood_attention
+from mmeffvit.testing.families.base import ConvPyramidGolden, load_mixer, table_outputs
 
 
-def outputs(meta: dict, tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    results = {}
-    if "op_s3a" in meta:
-        for name, reverse in (("s3a_forward", False), ("s3a_reverse", True)):
-            results |= _mixer_outputs(meta["op_s3a"], tensors, f"op/{name}", reverse)
-    if "op_na2d" in meta:
-        results |= _attention_outputs(meta["op_na2d"], tensors)
-    return results
+class SSViTGolden(ConvPyramidGolden):
+    family = "ssvit"
+    system = "SSViT"
+    tolerance = 2e-4
+
+    def arch(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        # the authors' lists may be longer than a stage is deep
+        depths = params["depths"]
+        return {
+            **super().arch(params),
+            "window_sizes": [w[:n] for w, n in zip(params["window_sizess"], depths)],
+            "reverse": [r[:n] for r, n in zip(params["is_reversess"], depths)],
+        }
+
+    def operator_outputs(self, meta: dict, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        results = {}
+        if "op_s3a" in meta:
+            for name, reverse in (("s3a_forward", False), ("s3a_reverse", True)):
+                results |= _mixer_outputs(meta["op_s3a"], tensors, f"op/{name}", reverse)
+        if "op_na2d" in meta:
+            results |= _attention_outputs(meta["op_na2d"], tensors)
+        return results
 
 
 def _mixer_outputs(
     op: dict, tensors: dict[str, Tensor], prefix: str, reverse: bool
 ) -> dict[str, Tensor]:
     mixer = S3AMixer(op["embed_dim"], op["num_heads"], op["window_size"], reverse)
-    mixer.load_state_dict(mixer_state(tensors, f"{prefix}/state/"))
+    load_mixer(mixer, tensors, f"{prefix}/state/")
     x = tensors[f"{prefix}/in/x"]
-    table = rotary_table_2d(op["H"], op["W"], mixer.head_dim).unflatten(0, (op["H"], op["W"]))
-    return {f"{prefix}/out": mixer(x, MapContext.of(x)), **table_outputs(f"{prefix}/in", table)}
+    context = MapContext.of(x)
+    table = mixer.positions(context).table.unflatten(0, context.size)
+    return {f"{prefix}/out": mixer(x, context), **table_outputs(f"{prefix}/in", table)}
 
 
 def _attention_outputs(op: dict, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ class MixerCall:
         mixer: The module.
         x: (1, C, H, W) input.
         context: Shared tables of the stage.
-        tokens: q, k and v of ``attend``, (1, L, h, d) each; None for mixers without that method.
+        tokens: q, k and v that its ``core`` got, (1, L, h, d) each; None for mixers without one.
     """
 
     stage: int
@@ -54,7 +54,7 @@ class MixerCall:
         """How much the output at a token takes from the value of every token.
 
         Attention is linear in the values, with the same weight for all channels of a head, so the
-        weight is the derivative of an output by a value. It is taken from ``attend`` itself: this
+        weight is the derivative of an output by a value. It is taken from the ``core`` itself: this
         holds for softmax, linear, clustered, decomposed and chained attention alike.
 
         Args:
@@ -64,18 +64,18 @@ class MixerCall:
             (h, H, W). Of softmax attention each head sums to one.
 
         Raises:
-            TypeError: The mixer has no ``attend``.
+            TypeError: The mixer has no ``core``.
         """
         if self.tokens is None:
             raise TypeError(
-                f"{type(self.mixer).__name__} has no attend(q, k, v, context), so it has no weight "
+                f"{type(self.mixer).__name__} has no core(q, k, v, positions), so it has no weight "
                 "per value; use influence_on"
             )
         q, k, v = self.tokens
         row, column = token
         with torch.enable_grad():
             v = v.clone().requires_grad_()
-            out = self.mixer.attend(q, k, v, self.context)
+            out = self.mixer.core(q, k, v, self.mixer.positions(self.context))
             # heads do not see each other: one backward pass serves all
             (gradient,) = torch.autograd.grad(
                 out[0, row * self.context.width + column, :, 0].sum(), v
@@ -179,7 +179,7 @@ def record_mixers(
             strides[stage],
             mixer,
             *inputs[mixer],
-            tokens.get(mixer),
+            tokens[mixer][:3] if mixer in tokens else None,
         )
         for (stage, block), mixer in chosen.items()
     ]
@@ -187,29 +187,18 @@ def record_mixers(
 
 @contextmanager
 def _recording(mixers, inputs: dict, tokens: dict) -> Iterator[None]:
-    """Note the arguments of the mixers and of their ``attend`` while the context is open."""
+    """Note the arguments of the mixers and of their cores while the context is open."""
 
-    def note_input(mixer, args):
-        inputs[mixer] = args
+    def note(into: dict, mixer: nn.Module):
+        return lambda module, args: into.update({mixer: args})
 
-    def spy(mixer):
-        attend = mixer.attend
-
-        def note_tokens(q, k, v, context):
-            tokens[mixer] = (q, k, v)
-            return attend(q, k, v, context)
-
-        return note_tokens
-
-    mixers = list(mixers)
-    spied = [mixer for mixer in mixers if hasattr(mixer, "attend")]
-    handles = [mixer.register_forward_pre_hook(note_input) for mixer in mixers]
-    for mixer in spied:
-        mixer.attend = spy(mixer)
+    handles = []
+    for mixer in mixers:
+        handles.append(mixer.register_forward_pre_hook(note(inputs, mixer)))
+        if hasattr(mixer, "core"):
+            handles.append(mixer.core.register_forward_pre_hook(note(tokens, mixer)))
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-        for mixer in spied:
-            del mixer.attend

@@ -103,7 +103,7 @@ def make_rows(
 def attention_rows(
     call: MixerCall, token: tuple[int, int], heads: Sequence[int], note: str | None = None
 ) -> list[MapRow]:
-    """Attention of the query per head; of a mixer without ``attend``, what its output depends on.
+    """Attention of the query per head; of a mixer without a ``core``, what its output depends on.
 
     Weights are given as multiples of the mean weight, 1 / (H * W).
 

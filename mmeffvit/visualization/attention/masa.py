@@ -23,7 +23,7 @@ def decay_maps(call: MixerCall, token: tuple[int, int]) -> Tensor:
     It is the same for both forms: the decomposed one applies the part of the row, then that of the
     column, and their product is the factor of the full one.
     """
-    decay = call.context.manhattan_decay(call.mixer.rates)
+    decay = call.mixer.positions(call.context).decay
     row, column = token
     return (decay.along_height[:, row, :, None] + decay.along_width[:, column, None, :]).exp()
 
@@ -40,7 +40,7 @@ def draw_decay(call: MixerCall, token: tuple[int, int], heads: Sequence[int]) ->
         )
         for head in heads
     ]
-    if call.mixer.decomposed:
+    if call.mixer.core.decomposed:
         form = "decomposed: along rows, then along columns"
     else:
         form = "full: over all tokens at once"

@@ -20,13 +20,13 @@ from mmeffvit.visualization.attention.maps import (
 
 def scan_steps(call: MixerCall) -> list[ScanStep]:
     """The neighbourhood attentions that the mixer chains, in their order."""
-    mixer = call.mixer
+    core = call.mixer.core
     return sparse_scan_steps(
         *call.size,
-        mixer.window_size,
-        mixer.reverse,
-        max_kernel=mixer.max_kernel,
-        per_axis=mixer.per_axis,
+        core.window_size,
+        core.reverse,
+        max_kernel=core.max_kernel,
+        per_axis=core.per_axis,
     )
 
 

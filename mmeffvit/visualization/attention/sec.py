@@ -20,15 +20,15 @@ from mmeffvit.visualization.attention.maps import (
 def cluster_maps(call: MixerCall) -> Tensor:
     """Cluster of every token: (h, H, W) in 0..K-1, 0 for those least similar to the mean key."""
     _, k, _ = call.tokens
-    k = apply_rotary(k, call.context.rotary_2d(call.mixer.head_dim))
-    ids = sec_cluster_ids(k, call.mixer.clusters_for(call.context.num_tokens))
+    k = apply_rotary(k, call.mixer.positions(call.context))
+    ids = sec_cluster_ids(k, call.mixer.core.clusters_for(call.context.num_tokens))
     return ids[0].unflatten(-1, call.size)
 
 
 @register_drawing(SECMixer)
 def draw_clusters(call: MixerCall, token: tuple[int, int], heads: Sequence[int]) -> list[MapRow]:
     """Clusters per head, and the attention of the query, which stays inside of its cluster."""
-    clusters = call.mixer.clusters_for(call.context.num_tokens)
+    clusters = call.mixer.core.clusters_for(call.context.num_tokens)
     if clusters == 1:
         return attention_rows(call, token, heads)
     ids, tokens = cluster_maps(call), call.context.num_tokens

@@ -1,43 +1,48 @@
-"""What every backbone promises; a new one is enrolled by being registered."""
+"""What every backbone promises; a new one is enrolled by being registered.
 
-import copy
+The tests ask a network what it has (`stage_channels`, `stage_strides`, `frozen_modules` ...) and
+assume no names of modules.
+"""
 
 import pytest
 import torch
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmeffvit import create_backbone, list_backbones
-from mmeffvit.models.zoo import backbone_classes
+from mmeffvit.models.backbones import BaseBackbone, Pyramid
+from mmeffvit.models.zoo import backbone_classes, split_name
+from mmeffvit.testing import small_arch
+
+
+def class_of(name):
+    return backbone_classes()[split_name(name)[0]]
 
 
 def distinct_structures():
     """One name of each family for every structure: variants of other sizes are alike."""
     chosen = {}
     for name in reversed(list_backbones()):
-        family, _, variant = name.partition("-")
-        arch = backbone_classes()[family].arch_zoo[variant]
+        arch = small_arch(name)
         sizes = ("embed_dims", "depths", "num_heads")
         structure = {key: value for key, value in arch.items() if key not in sizes}
-        chosen[family, repr(structure)] = name
+        chosen[split_name(name)[0], repr(structure)] = name
     return sorted(chosen.values())
 
 
 SIZES = [(64, 64), (96, 64), (33, 50), (32, 127)]
 
 
-def shrunk_arch(name, depth=1):
-    """The variant with one block per stage (two in the third) and a quarter of the channels."""
-    family, _, variant = name.partition("-")
-    arch = copy.deepcopy(backbone_classes()[family].arch_zoo[variant])
-    arch["depths"] = tuple(depth + (i == 2) for i in range(len(arch["depths"])))
-    arch["embed_dims"] = tuple(dim // 4 for dim in arch["embed_dims"])
-    return arch
-
-
 def build(name, **kwargs):
     torch.manual_seed(0)
-    return backbone_classes()[name.partition("-")[0]](arch=shrunk_arch(name), **kwargs)
+    return class_of(name)(arch=small_arch(name), **kwargs)
+
+
+def some_indices(name):
+    """Choices of outputs: one of the first, of the last, a few, all."""
+    count = build(name).num_stages
+    return [(0,), (count - 1,), (0, count - 1), tuple(range(1, count)), tuple(range(count))]
 
 
 @pytest.fixture(params=distinct_structures())
@@ -49,10 +54,39 @@ def name(request):
 def test_named_variants_are_built_by_name(name):
     with torch.device("meta"):
         backbone = create_backbone(name)
-    arch = backbone.arch
-    assert backbone.out_channels == tuple(arch["embed_dims"])
-    assert [len(stage.blocks) for stage in backbone.stages] == list(arch["depths"])
+    assert len(backbone.stage_channels) == len(backbone.stage_strides)
+    assert backbone.arch == class_of(name).arch_zoo[backbone.arch_name]
+    if isinstance(backbone, Pyramid):
+        assert backbone.out_channels == tuple(backbone.arch["embed_dims"])
+        depths = [len(stage.blocks) for stage in backbone.stages]
+        assert depths == list(backbone.arch["depths"])
     assert backbone.drop_path_rate == backbone.drop_path_rates[backbone.arch_name]
+
+
+@pytest.mark.parametrize("name", list_backbones())
+def test_variants_are_recognised_by_their_weights(name):
+    _, variant = split_name(name)
+    cls = class_of(name)
+    with torch.device("meta"):
+        state = {f"{cls.prefix}{k}": v for k, v in create_backbone(name).state_dict().items()}
+        # variants that differ in what has no weights are alike
+        same = [
+            other
+            for other in cls.arch_zoo
+            if shapes(cls(other).state_dict()) == shapes(cls(variant).state_dict())
+        ]
+    assert cls.variant_of_weights(state) in same
+    key = next(iter(state))
+    assert cls.variant_of_weights({**state, f"{cls.prefix}other": state[key]}) is None
+    assert cls.variant_of_weights({**state, key: state[key][None]}) is None
+    half = dict(list(state.items())[: len(state) // 2])
+    assert cls.variant_of_weights(half) is None
+    del state[key]
+    assert cls.variant_of_weights(state) in same
+
+
+def shapes(state):
+    return {key: value.shape for key, value in state.items()}
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -67,26 +101,25 @@ def test_shapes_follow_channels_and_strides(name, size):
         assert out.isfinite().all()
 
 
-@pytest.mark.parametrize("indices", [(0,), (1,), (3,), (1, 3), (1, 2, 3)])
-def test_out_indices_select_the_same_maps(name, indices):
-    full, part = (
-        build(name, out_norm=False).eval(),
-        build(name, out_indices=indices, out_norm=False),
-    )
-    part.eval()
+@pytest.mark.parametrize("choice", range(4))
+def test_out_indices_select_the_same_maps(name, choice):
+    indices = some_indices(name)[choice]
+    every = some_indices(name)[-1]
+    full = build(name, out_norm=False, out_indices=every).eval()
+    part = build(name, out_indices=indices, out_norm=False).eval()
     result = part.load_state_dict(full.state_dict(), strict=False)
     assert not result.missing_keys
-    assert part.out_channels == tuple(full.out_channels[i] for i in indices)
-    assert part.out_strides == tuple(full.out_strides[i] for i in indices)
+    assert part.out_channels == tuple(full.stage_channels[i] for i in indices)
+    assert part.out_strides == tuple(full.stage_strides[i] for i in indices)
     x = torch.randn(1, 3, 64, 40)
     for actual, index in zip(part(x), indices, strict=True):
         assert torch.equal(actual, full(x)[index])
 
 
 @pytest.mark.parametrize("out_norm", [True, False])
-@pytest.mark.parametrize("indices", [(0,), (2,), (0, 3), (0, 1, 2, 3)])
-def test_every_parameter_is_used(name, indices, out_norm):
-    backbone = build(name, out_indices=indices, out_norm=out_norm)
+@pytest.mark.parametrize("choice", [0, 1, 2, 4])
+def test_every_parameter_is_used(name, choice, out_norm):
+    backbone = build(name, out_indices=some_indices(name)[choice], out_norm=out_norm)
     sum(
         (out * torch.randn_like(out)).sum() for out in backbone(torch.randn(2, 3, 64, 64))
     ).backward()
@@ -95,8 +128,10 @@ def test_every_parameter_is_used(name, indices, out_norm):
     assert all(p.grad.isfinite().all() for p in backbone.parameters())
 
 
-def test_out_norm_is_a_layer_norm_over_channels(name):
+def test_out_norm_of_a_pyramid_is_a_layer_norm_over_channels(name):
     normed, raw = build(name).eval(), build(name, out_norm=False).eval()
+    if not isinstance(normed, Pyramid):
+        pytest.skip("only pyramids promise which norm it is")
     raw.load_state_dict(normed.state_dict(), strict=False)
     x = torch.randn(1, 3, 64, 64)
     for actual, plain in zip(normed(x), raw(x), strict=True):
@@ -124,35 +159,71 @@ def test_checkpointing_changes_nothing(name):
         torch.testing.assert_close(actual, expected)
 
 
-@pytest.mark.parametrize("frozen_stages", [-1, 0, 1, 3, 4])
-def test_freezing(name, frozen_stages):
+def test_freezing(name):
+    """More is frozen with every stage, what is frozen is what `frozen_modules` says, at rest."""
+    count = build(name).num_built_stages
+    before = None
+    for frozen_stages in range(-1, count + 1):
+        backbone = build(name, frozen_stages=frozen_stages).train()
+        frozen = {key for key, p in backbone.named_parameters() if not p.requires_grad}
+        if before is None:
+            assert not frozen
+        else:
+            assert before < frozen or (before == frozen and frozen_stages > 1)
+        before = frozen
+        depths = {key: backbone.get_layer_depth(key)[0] for key, _ in backbone.named_parameters()}
+        if frozen and frozen_stages == 0:
+            assert {depths[key] for key in frozen} == {0}
+        if isinstance(backbone, Pyramid):
+            prefixes = ["stem."] if frozen_stages >= 0 else []
+            for i in range(frozen_stages):
+                prefixes += [f"stages.{i}.", f"out_norms.{i}."]
+            expected = {k for k, _ in backbone.named_parameters() if k.startswith(tuple(prefixes))}
+            assert frozen == (expected if prefixes else set())
+    assert not any(m.training for module in backbone.frozen_modules() for m in module.modules())
+
+
+@pytest.mark.parametrize("frozen_stages", [-1, 0, 1])
+def test_frozen_statistics_rest(name, frozen_stages):
     backbone = build(name, frozen_stages=frozen_stages).train()
-    frozen = {key for key, p in backbone.named_parameters() if not p.requires_grad}
-    expected = set()
-    if frozen_stages >= 0:
-        prefixes = ["stem."]
-        for i in range(frozen_stages):
-            prefixes += [f"stages.{i}.", f"out_norms.{i}."]
-        expected = {k for k, _ in backbone.named_parameters() if k.startswith(tuple(prefixes))}
-    assert frozen == expected
-    statistics = {k: v.clone() for k, v in backbone.state_dict().items() if "running_mean" in k}
+    at_rest = {m for module in backbone.frozen_modules() for m in module.modules()}
+    norms = [m for m in backbone.modules() if isinstance(m, _BatchNorm)]
+    before = [m.running_mean.clone() for m in norms]
     outs = backbone(torch.randn(2, 3, 64, 64))
-    if frozen_stages < 4:
-        sum(out.sum() for out in outs if out.requires_grad).backward()
-    for key, before in statistics.items():
-        is_frozen = frozen_stages >= 0 and (
-            key.startswith("stem") or int(key.split(".")[1]) < frozen_stages
-        )
-        assert torch.equal(backbone.state_dict()[key], before) == is_frozen, key
+    sum(out.sum() for out in outs if out.requires_grad).backward()
+    for norm, mean in zip(norms, before):
+        assert torch.equal(norm.running_mean, mean) == (norm in at_rest)
+    for p in backbone.parameters():
+        assert (p.grad is not None) == p.requires_grad
 
 
 def test_norm_eval_keeps_statistics(name):
     backbone = build(name, norm_eval=True).train()
-    norms = [m for m in backbone.modules() if isinstance(m, _BatchNorm)]
-    assert norms
-    assert not any(m.training for m in norms)
+    assert not any(m.training for m in backbone.modules() if isinstance(m, _BatchNorm))
     assert backbone.training
     assert all(m.training for m in build(name).train().modules())
+
+
+def test_layers_get_deeper(name):
+    backbone = build(name)
+    depths = [backbone.get_layer_depth(f"b.{key}", "b.") for key, _ in backbone.named_parameters()]
+    count = depths[0][1]
+    assert {n for _, n in depths} == {count}
+    assert {d for d, _ in depths} <= set(range(count))
+    assert 0 in {d for d, _ in depths}
+    assert backbone.get_layer_depth("neck.weight", "b.")[0] == count - 1
+
+
+def test_published_classifier(name):
+    cls = class_of(name)
+    backbone = build(name, **cls.classifier_options).eval()
+    if cls.make_head is BaseBackbone.make_head:
+        with pytest.raises(ValueError, match=f"no classifiers of {cls.__name__} were published"):
+            backbone.make_head(7)
+        return
+    head = backbone.make_head(7).eval()
+    assert isinstance(head, nn.Module)
+    assert head(backbone(torch.randn(2, 3, 64, 64))).shape == (2, 7)
 
 
 def test_state_dict_round_trip(name):
@@ -168,8 +239,8 @@ def test_state_dict_round_trip(name):
 
 
 def test_built_from_a_toolbox_config(name):
-    cls = backbone_classes()[name.partition("-")[0]]
-    config = {"type": f"mmeffvit.{cls.__name__}", "arch": shrunk_arch(name), "out_indices": (1, 2)}
+    cls = class_of(name)
+    config = {"type": f"mmeffvit.{cls.__name__}", "arch": small_arch(name), "out_indices": (1, 2)}
     assert isinstance(MMENGINE_MODELS.build(config), cls)
 
 
@@ -218,35 +289,43 @@ def test_nan_in_one_image_is_visible_and_stays_in_it(name):
 
 class TestErrors:
     def test_unknown_variant(self, name):
-        cls = backbone_classes()[name.partition("-")[0]]
-        with pytest.raises(ValueError, match=r"no variant 'tinny'; it has .*did you mean 'tiny'"):
-            cls(arch="tinny")
+        cls = class_of(name)
+        close = next(iter(cls.arch_zoo))
+        with pytest.raises(ValueError, match=rf"no variant '{close}y'; it has .*did you mean '"):
+            cls(arch=f"{close}y")
 
     def test_wrong_keys(self, name):
-        cls = backbone_classes()[name.partition("-")[0]]
-        arch = shrunk_arch(name)
-        del arch["depths"]
-        with pytest.raises(ValueError, match="missing: depths; unknown: layers"):
+        cls = class_of(name)
+        arch = small_arch(name)
+        key = next(reversed(arch))
+        del arch[key]
+        with pytest.raises(ValueError, match=f"missing: {key}; unknown: layers"):
             cls(arch={**arch, "layers": (1, 1, 1, 1)})
 
     def test_wrong_type(self, name):
-        cls = backbone_classes()[name.partition("-")[0]]
+        cls = class_of(name)
         with pytest.raises(TypeError, match="a name or a dict, got int"):
             cls(arch=3)
 
     def test_wrong_length(self, name):
-        cls = backbone_classes()[name.partition("-")[0]]
-        with pytest.raises(ValueError, match=r"arch\['depths'\].*each of the 4 stages"):
-            cls(arch={**shrunk_arch(name), "depths": (1, 1)})
+        cls = class_of(name)
+        if not issubclass(cls, Pyramid):
+            pytest.skip("only pyramids have keys of one entry per stage")
+        for key in cls.stage_keys:
+            for wrong in ((1, 1), 3, "abcd"):
+                match = rf"arch\['{key}'\].*each of the 4 stages, got"
+                with pytest.raises(ValueError, match=match):
+                    cls(arch={**small_arch(name), key: wrong})
 
-    @pytest.mark.parametrize("indices", [(), (4,), (-1,), (2, 1), (1, 1)])
+    @pytest.mark.parametrize("indices", [(), (99,), (-1,), (2, 1), (1, 1)])
     def test_out_indices(self, name, indices):
-        with pytest.raises(ValueError, match=r"ascending stages out of 0..3"):
+        last = build(name).num_stages - 1
+        with pytest.raises(ValueError, match=rf"ascending .* out of 0..{last}"):
             build(name, out_indices=indices)
 
     def test_frozen_stages_beyond_what_is_built(self, name):
-        with pytest.raises(ValueError, match="frozen_stages=3 is not possible"):
-            build(name, out_indices=(0, 1), frozen_stages=3)
+        with pytest.raises(ValueError, match="frozen_stages=99 is not possible"):
+            build(name, out_indices=(0, 1), frozen_stages=99)
 
     @pytest.mark.parametrize("rate", [-0.1, 1])
     def test_drop_path_rate(self, name, rate):
@@ -258,7 +337,11 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"\(B, 3, H, W\), got"):
             build(name)(torch.randn(*shape))
 
-    @pytest.mark.parametrize("size", [(31, 64), (64, 16)])
-    def test_small_images(self, name, size):
-        with pytest.raises(ValueError, match=f"at least 32 x 32 pixels, got {size[0]} x {size[1]}"):
-            build(name)(torch.randn(1, 3, *size))
+    def test_small_images(self, name):
+        backbone = build(name)
+        least = backbone.min_size
+        assert least <= 32
+        for size in ((least - 1, 64), (64, least // 2)):
+            match = f"at least {least} x {least} pixels, got {size[0]} x {size[1]}"
+            with pytest.raises(ValueError, match=match):
+                backbone(torch.randn(1, 3, *size))

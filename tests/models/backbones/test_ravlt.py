@@ -8,6 +8,7 @@ import torch
 from mmeffvit import create_backbone
 from mmeffvit.checkpoint import convert_official, load_weights
 from mmeffvit.models import RAVLT
+from mmeffvit.testing.families import FAMILIES
 
 from .checks import (
     TensorSizes,
@@ -86,7 +87,7 @@ def test_authors_lists_may_be_longer_than_the_stage():
     with np.load(GOLDEN) as file:
         constructor = json.loads(str(file["meta"]))["constructor"]
     constructor["flagss"] = [["l"] * 10, ["l"] * 10, ["v"] * 20, ["v"] * 10]
-    arch = RAVLT.arch_from_official(constructor)
+    arch = FAMILIES["ravlt"].arch(constructor)
     assert [len(kinds) for kinds in arch["attention"]] == constructor["depths"]
     assert arch["layer_scale"] == [1, None, 1e-6, None]
 
@@ -101,7 +102,7 @@ def test_weights_of_a_detector_come_with_their_output_norms():
         }
     head = {"neck.lateral_convs.0.conv.weight": torch.ones(1)}
     conversion = convert_official({"state_dict": official | head}, "ravlt")
-    backbone = RAVLT(arch=RAVLT.arch_from_official(constructor))
+    backbone = RAVLT(arch=FAMILIES["ravlt"].arch(constructor))
     report = load_weights(backbone, conversion.state_dict)
     assert not report.missing
     assert set(report.loaded) == set(backbone.state_dict())

@@ -70,7 +70,7 @@ def test_initial_weights():
 
 def test_clusters_per_stage_and_block():
     backbone = SecViT(arch=SMALL)
-    clusters = [[b.mixer.num_clusters for b in stage.blocks] for stage in backbone.stages]
+    clusters = [[b.mixer.core.num_clusters for b in stage.blocks] for stage in backbone.stages]
     assert clusters == [[32], [8], [2, 3], [-1]]
     with pytest.raises(ValueError, match=r"num_clusters'\]\[2\] has 3 entries for 2 blocks"):
         SecViT(arch={**SMALL, "num_clusters": (1, 1, (1, 2, 3), 1)})
@@ -82,7 +82,7 @@ def test_reference_and_fused_agree_as_networks():
 
 def test_tokens_per_cluster_reaches_every_mixer_and_changes_clustered_stages_only():
     assert {
-        block.mixer.tokens_per_cluster
+        block.mixer.core.tokens_per_cluster
         for stage in SecViT(arch=SMALL, tokens_per_cluster=98).stages
         for block in stage.blocks
     } == {98}
@@ -101,7 +101,7 @@ def test_pyramid_takes_any_mixer_per_stage_and_block():
     arch = {k: v for k, v in SMALL.items() if k != "num_clusters"}
     arch["mixers"] = ({"type": "mmeffvit.SECMixer", "num_clusters": 4}, full, [full, full], full)
     backbone = PyramidViT(arch=arch)
-    assert backbone.stages[0].blocks[0].mixer.num_clusters == 4
+    assert backbone.stages[0].blocks[0].mixer.core.num_clusters == 4
     assert [o.shape[1] for o in backbone(torch.randn(1, 3, 64, 64))] == [16, 32, 48, 64]
     with pytest.raises(ValueError, match=r"mixers'\]\[2\] lists 1 mixers for 2 blocks"):
         PyramidViT(arch={**arch, "mixers": (full, full, [full], full)})

@@ -9,6 +9,7 @@ from mmeffvit import create_backbone
 from mmeffvit.layers import MapContext
 from mmeffvit.models import PyramidViT, SSViT
 from mmeffvit.ops import sparse_scan_steps
+from mmeffvit.testing.families import FAMILIES
 
 from .checks import (
     check_golden_file,
@@ -52,12 +53,12 @@ def test_equals_the_authors_numbers(monkeypatch, implementation):
 def test_kernels_are_those_the_authors_code_called():
     with np.load(GOLDEN) as file:
         meta = json.loads(str(file["meta"]))
-    backbone = SSViT(arch=SSViT.arch_from_official(meta["constructor"]))
+    backbone = SSViT(arch=FAMILIES["ssvit"].arch(meta["constructor"]))
     calls = []
     for stage, side in zip(backbone.stages, (24, 12, 6, 3)):
         for block in stage.blocks:
             mixer = block.mixer
-            steps = sparse_scan_steps(side, side, mixer.window_size, mixer.reverse)
+            steps = sparse_scan_steps(side, side, mixer.core.window_size, mixer.core.reverse)
             calls += [[side, side, step.kernel[0], step.dilation[0]] for step in steps]
     assert calls == meta["natten_calls_h_w_kernel_dilation"]
 
@@ -82,15 +83,15 @@ def test_directions_alternate_in_every_stage():
     with torch.device("meta"):
         backbone = create_backbone("ssvit-base")
     for stage in backbone.stages:
-        assert [b.mixer.reverse for b in stage.blocks] == [
+        assert [b.mixer.core.reverse for b in stage.blocks] == [
             bool(i % 2) for i in range(len(stage.blocks))
         ]
-        assert {b.mixer.window_size for b in stage.blocks} == {7}
+        assert {b.mixer.core.window_size for b in stage.blocks} == {7}
 
 
 def test_windows_per_stage_and_block():
     backbone = SSViT(arch=SMALL)
-    windows = [[b.mixer.window_size for b in stage.blocks] for stage in backbone.stages]
+    windows = [[b.mixer.core.window_size for b in stage.blocks] for stage in backbone.stages]
     assert windows == [[3, 3], [3], [3, 5, 2], [3]]
     with pytest.raises(ValueError, match=r"window_sizes'\]\[1\] has 2 entries for 1 blocks"):
         SSViT(arch={**SMALL, "window_sizes": (3, (3, 3), 3, 3)})
@@ -106,10 +107,10 @@ def test_official_lists_may_be_longer_than_a_stage():
         "layerscales": [False, False, True, True],
         "layer_init_values": 1e-6,
     }
-    arch = SSViT.arch_from_official(constructor)
+    arch = FAMILIES["ssvit"].arch(constructor)
     assert [len(windows) for windows in arch["window_sizes"]] == [2, 1, 3, 1]
     assert arch["layer_scale"] == [None, None, 1e-6, 1e-6]
-    assert [b.mixer.reverse for b in SSViT(arch=arch).stages[2].blocks] == [False, True, False]
+    assert [b.mixer.core.reverse for b in SSViT(arch=arch).stages[2].blocks] == [False, True, False]
 
 
 def test_reference_and_fused_agree_as_networks():
@@ -122,7 +123,7 @@ def test_options_reach_every_mixer_and_are_off_where_the_paper_is_followed(optio
     changed.load_state_dict(plain.state_dict())
     ((name, value),) = option.items()
     for stage in changed.stages:
-        assert {getattr(block.mixer, name) for block in stage.blocks} == {value}
+        assert {getattr(block.mixer.core, name) for block in stage.blocks} == {value}
     x = torch.randn(1, 3, 48, 48)  # kernels of 5 at most, and square
     assert torch.equal(plain(x)[1], changed(x)[1])
     x = torch.randn(1, 3, 96, 160)

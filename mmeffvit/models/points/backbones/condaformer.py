@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -292,7 +291,7 @@ class ConDaFormer(BasePointBackbone):
                 )
             )
         self.out_proj = OutProjection(decoder[-1]) if out_proj else nn.Identity()
-        self._finish()
+        self.freeze()
 
     def _check_arch(self) -> None:
         arch = self.arch
@@ -353,18 +352,6 @@ class ConDaFormer(BasePointBackbone):
             "in_channels": config["in_channels"],
             "voxel_size": config["voxel_size"],
         }
-
-    @classmethod
-    def variant_of_weights(cls, state_dict: Mapping[str, Tensor]) -> str | None:
-        """The published variant that converted weights belong to."""
-        found = {k.removeprefix("backbone."): v for k, v in state_dict.items()}
-        for name in cls.arch_zoo:
-            with torch.device("meta"):
-                own = cls(name).state_dict()
-            own = {k: v for k, v in own.items() if not k.endswith("num_batches_tracked")}
-            if all(k in found and found[k].shape == v.shape for k, v in own.items()):
-                return name
-        return None
 
     def forward(self, voxels: Tensor, coors: Tensor) -> Tensor:
         """Features of all voxels.

@@ -149,7 +149,6 @@ class FlatFormer(Network):
 
     family: ClassVar[str] = "flatformer"
     prefix: ClassVar[str] = "middle_encoder."
-    converts_detectors: ClassVar[bool] = True
     arch_keys: ClassVar[tuple[str, ...]] = (
         "embed_dims",
         "num_heads",
@@ -264,21 +263,6 @@ class FlatFormer(Network):
             "window_size": tuple(config["window_shape"][:2]),
             "grid_size": tuple(config["sparse_shape"][:2]),
         }
-
-    @classmethod
-    def variant_of_weights(cls, state_dict: Mapping[str, Tensor]) -> str | None:
-        """The published variant whose middle encoder has these widths and depths."""
-        found = {
-            key.removeprefix(cls.prefix): value.shape
-            for key, value in state_dict.items()
-            if key.startswith(cls.prefix)
-        }
-        for name in cls.arch_zoo:
-            with torch.device("meta"):
-                own = {key: value.shape for key, value in cls(name).state_dict().items()}
-            if own == found:
-                return name
-        return None
 
     def position_embedding(self, coors: Tensor) -> Tensor:
         """Sines and cosines of the places of pillars: (N, 4) (batch, z, y, x) to (N, C)."""

@@ -1,0 +1,106 @@
+"""Classifiers that published weights were trained with, without any toolbox.
+
+`mmeffvit.classification.heads` joins them with mmpretrain's losses and predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+
+class ConvClassifier(BaseModule):
+    """1x1 convolution, batch norm, SiLU, global average, 1x1 convolution to class logits.
+
+    The head of SecViT, RAVLT, SSViT and RMT. ``type='mmeffvit.ConvClsHead'`` is this head with a
+    loss and predictions, for mmpretrain.
+
+    Args:
+        in_channels: Channels C of the last map of the backbone.
+        num_classes: Number of classes.
+        hidden_channels: Channels between the convolutions.
+        init_cfg: Of mmengine.
+        **kwargs: Of the next class, where a sub-class joins this one with a toolbox's head.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int = 1000,
+        hidden_channels: int = 1024,
+        init_cfg: dict | None = None,
+        **kwargs,
+    ):
+        super().__init__(init_cfg=init_cfg, **kwargs)
+        self.proj = nn.Conv2d(in_channels, hidden_channels, 1)
+        self.norm = nn.BatchNorm2d(hidden_channels)
+        self.fc = nn.Linear(hidden_channels, num_classes)
+        for layer in (self.proj, self.fc):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+
+    def pre_logits(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
+        """What the last layer makes logits of.
+
+        Args:
+            feats: (B, C, H, W), or the tuple of a backbone, whose last map is taken.
+
+        Returns:
+            (B, hidden_channels).
+        """
+        return F.silu(self.norm(self.proj(last_map(feats)))).mean((2, 3))
+
+    def forward(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
+        """Logits (B, num_classes); `feats` as in :meth:`pre_logits`."""
+        return self.fc(self.pre_logits(feats))
+
+
+class NormClassifier(BaseModule):
+    """Layer norm over channels, global average, linear layer to class logits.
+
+    The head of CSWin, NAT, DiNAT and most other pyramids.
+
+    Args:
+        in_channels: Channels C of the last map of the backbone.
+        num_classes: Number of classes.
+        eps: Of the norm.
+        init_cfg: Of mmengine.
+        **kwargs: Of the next class, where a sub-class joins this one with a toolbox's head.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int = 1000,
+        eps: float = 1e-5,
+        init_cfg: dict | None = None,
+        **kwargs,
+    ):
+        super().__init__(init_cfg=init_cfg, **kwargs)
+        self.norm = nn.LayerNorm(in_channels, eps=eps)
+        self.fc = nn.Linear(in_channels, num_classes)
+        nn.init.trunc_normal_(self.fc.weight, std=0.02)
+        nn.init.zeros_(self.fc.bias)
+
+    def pre_logits(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
+        """What the last layer makes logits of.
+
+        Args:
+            feats: (B, C, H, W), or the tuple of a backbone, whose last map is taken.
+
+        Returns:
+            (B, C).
+        """
+        return self.norm(last_map(feats).permute(0, 2, 3, 1)).mean((1, 2))
+
+    def forward(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
+        """Logits (B, num_classes); `feats` as in :meth:`pre_logits`."""
+        return self.fc(self.pre_logits(feats))
+
+
+def last_map(feats: Tensor | Sequence[Tensor]) -> Tensor:
+    """A map, or the last one of a tuple of maps."""
+    return feats if isinstance(feats, Tensor) else feats[-1]
