@@ -20,6 +20,20 @@ def build_module(module: nn.Module | Mapping[str, Any], **defaults: Any) -> nn.M
     return MODELS.build({**defaults, **module})
 
 
+def with_defaults(
+    name: str, defaults: Mapping[str, Any], given: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Settings that were given and, for the others, the defaults.
+
+    Raises:
+        ValueError: A setting has no default, so it is not known.
+    """
+    unknown = (given or {}).keys() - defaults.keys()
+    if unknown:
+        raise ValueError(f"{name} has {sorted(unknown)}; known are {', '.join(defaults)}")
+    return {**defaults, **(given or {})}
+
+
 class PointModel(BaseModel):
     """A model whose ``init_cfg=dict(type='Pretrained', checkpoint=FILE)`` reads converted weights.
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmeffvit.models.points.model import PointModel, build_module
+from mmeffvit.models.points.model import PointModel, build_module, with_defaults
 from mmeffvit.ops.points import check_offset, offset_to_batch
 from mmeffvit.registry import MODELS
 from mmeffvit.structures import PointData, PointDataSample
@@ -56,11 +56,8 @@ class PointSegmentor(PointModel):
             defaults["channels"] = self.backbone.out_channels
         self.decode_head = build_module(decode_head, **defaults)
         self.train_cfg = train_cfg
-        known = {"max_points": 1_000_000, "with_logits": False}
-        unknown = set(test_cfg or {}) - known.keys()
-        if unknown:
-            raise ValueError(f"test_cfg has {sorted(unknown)}; known are {', '.join(known)}")
-        self.test_cfg = {**known, **(test_cfg or {})}
+        defaults = {"max_points": 1_000_000, "with_logits": False}
+        self.test_cfg = with_defaults("test_cfg", defaults, test_cfg)
 
     def extract_feat(self, inputs: Mapping[str, Any]) -> Tensor:
         """Features (M, C) of all voxels of a batch."""

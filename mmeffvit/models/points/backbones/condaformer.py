@@ -259,37 +259,23 @@ class ConDaFormer(BasePointBackbone):
         self.voxel_size = voxel_size or self.arch["voxel_size"]
         self._check_arch()
         encoder, decoder = self.arch["embed_dims"], self.arch["decoder_dims"]
-        stem_dims = self.arch["stem_dims"]
         self.frozen_stages = self._check_frozen_stages(frozen_stages, len(encoder))
-        default = {
+        tri_planes = {
             "type": "mmeffvit.TriPlaneMixer",
             "window_size": self.arch["window_size"],
             "quant_size": self.arch["quant_size"],
             "per_sample_windows": per_sample_windows,
             "implementation": implementation,
         }
-        mixers = self._mixers(mixer or default)
 
-        self.stem = ConDaFormerStem(self.in_channels, stem_dims, implementation)
-        widths = (stem_dims, *encoder)
+        self.stem = ConDaFormerStem(self.in_channels, self.arch["stem_dims"], implementation)
+        widths = (self.arch["stem_dims"], *encoder)
         self.pools = nn.ModuleList(GridPool(a, b) for a, b in zip(widths, encoder))
         coarse = (encoder[-1], *decoder)
         self.unpools = nn.ModuleList(
             Unpool(a, skip, b) for a, skip, b in zip(coarse, widths[-2::-1], decoder)
         )
-        #: lists of the encoder's stages, then of the decoder's
-        self.blocks = nn.ModuleList()
-        rates = [
-            *_ramp(self.drop_path_rate, self.arch["depths"]),
-            *_ramp(self.drop_path_rate, self.arch["decoder_depths"]),
-        ]
-        for width, mixer_of_list, rates_of_list in zip((*encoder, *decoder), mixers, rates):
-            self.blocks.append(
-                nn.ModuleList(
-                    PointBlock(width, {**mixer_of_list, "shifted": bool(index % 2)}, rate)
-                    for index, rate in enumerate(rates_of_list)
-                )
-            )
+        self.blocks = self._make_blocks(mixer or tri_planes)
         self.out_proj = OutProjection(decoder[-1]) if out_proj else nn.Identity()
         self.freeze()
 
@@ -310,16 +296,27 @@ class ConDaFormer(BasePointBackbone):
                         f"{3 * HEAD_DIM}"
                     )
 
-    def _mixers(self, mixer: dict[str, Any] | Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        lists = 2 * len(self.arch["embed_dims"])
-        if isinstance(mixer, Mapping):
-            return [dict(mixer)] * lists
-        if len(mixer) != lists:
+    def _make_blocks(self, mixer: dict[str, Any] | Sequence[dict[str, Any]]) -> nn.ModuleList:
+        """Lists of blocks of the encoder's stages, then of the decoder's."""
+        arch, lists = self.arch, 2 * len(self.arch["embed_dims"])
+        mixers = [mixer] * lists if isinstance(mixer, Mapping) else mixer
+        if len(mixers) != lists:
             raise ValueError(
                 f"mixer is one config, or one for each of {lists} lists of blocks (encoder stages, "
-                f"then decoder stages), got {len(mixer)}"
+                f"then decoder stages), got {len(mixers)}"
             )
-        return [dict(m) for m in mixer]
+        widths = (*arch["embed_dims"], *arch["decoder_dims"])
+        rates = (
+            *_ramp(self.drop_path_rate, arch["depths"]),
+            *_ramp(self.drop_path_rate, arch["decoder_depths"]),
+        )
+        return nn.ModuleList(
+            nn.ModuleList(
+                PointBlock(width, {**own, "shifted": bool(index % 2)}, rate)
+                for index, rate in enumerate(rates_of_list)
+            )
+            for width, own, rates_of_list in zip(widths, mixers, rates)
+        )
 
     @property
     def num_stages(self) -> int:

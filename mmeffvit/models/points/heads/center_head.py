@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmeffvit.models.points.heads.center_targets import CenterTargets, center_targets
+from mmeffvit.models.points.model import with_defaults
 from mmeffvit.ops.points import bev_boxes, rotated_iou_3d, rotated_nms, wrap_angle
 from mmeffvit.registry import MODELS
 
@@ -105,25 +106,23 @@ class CenterHead(BaseModule):
         self.origin = tuple(point_cloud_range)[:2]
         self.out_size_factor = out_size_factor
         self.init_bias = init_bias
-        self.train_cfg = _settings("train_cfg", self.default_train_cfg, train_cfg or {})
-        self.test_cfg = _settings("test_cfg", self.default_test_cfg, test_cfg or {})
+        self.train_cfg = with_defaults("train_cfg", self.default_train_cfg, train_cfg)
+        self.test_cfg = with_defaults("test_cfg", self.default_test_cfg, test_cfg)
+        self._check_classes()
+        self.shared_conv = ConvBN(in_channels, share_channels, eps=1e-3, momentum=0.01)
+        self.branches = nn.ModuleDict()
+        for name, channels in (*branches.items(), ("heatmap", num_classes)):
+            last = nn.Conv2d(head_channels, channels, 3, padding=1)
+            self.branches[name] = nn.Sequential(ConvBN(share_channels, head_channels), last)
+        self.reset_parameters()
+
+    def _check_classes(self) -> None:
         for key in ("nms_thr", "nms_pre", "nms_post"):
-            if len(self.test_cfg[key]) != num_classes:
+            if len(self.test_cfg[key]) != self.num_classes:
                 raise ValueError(
-                    f"test_cfg['{key}'] needs one entry for each of {num_classes} classes, "
+                    f"test_cfg['{key}'] needs one entry for each of {self.num_classes} classes, "
                     f"got {self.test_cfg[key]}"
                 )
-        self.shared_conv = ConvBN(in_channels, share_channels, eps=1e-3, momentum=0.01)
-        self.branches = nn.ModuleDict(
-            {
-                name: nn.Sequential(
-                    ConvBN(share_channels, head_channels),
-                    nn.Conv2d(head_channels, channels, 3, padding=1),
-                )
-                for name, channels in (*branches.items(), ("heatmap", num_classes))
-            }
-        )
-        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Kaiming-normal; the heat map starts low."""
@@ -275,13 +274,6 @@ class CenterHead(BaseModule):
             boxes[:, 2] -= boxes[:, 5] / 2
             results.append((boxes, scores[rows], labels[rows]))
         return results
-
-
-def _settings(name: str, default: Mapping, given: Mapping) -> dict[str, Any]:
-    unknown = given.keys() - default.keys()
-    if unknown:
-        raise ValueError(f"{name} has {sorted(unknown)}; known are {', '.join(default)}")
-    return {**default, **given}
 
 
 def gaussian_focal_loss(heatmap: Tensor, target: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmeffvit.ops.points import segment_places
@@ -83,17 +84,7 @@ def center_targets(
         ValueError: The lists or boxes do not fit, or boxes are not finite.
     """
     _check(gt_boxes, gt_labels)
-    counts = torch.tensor([len(boxes) for boxes in gt_boxes])
-    boxes = torch.cat([torch.nn.functional.pad(b.float(), (0, 9 - b.shape[1])) for b in gt_boxes])
-    device = boxes.device
-    labels = torch.cat([label.long() for label in gt_labels])
-    sample = torch.repeat_interleave(torch.arange(len(counts)), counts).to(device)
-    known = (labels >= 0) & (labels < num_classes)
-    boxes, labels, sample = boxes[known], labels[known], sample[known]
-    order = (sample * num_classes + labels).argsort(stable=True)
-    boxes, labels, sample = boxes[order], labels[order], sample[order]
-    _, slot = segment_places(torch.bincount(sample))
-
+    boxes, labels, sample, slot = _by_class(gt_boxes, gt_labels, num_classes)
     width, height = map_size
     size = boxes.new_tensor(cell_size)
     centre = (boxes[:, :2] - boxes.new_tensor(origin)) / size
@@ -106,35 +97,42 @@ def center_targets(
     x, y = cell.unbind(1)
     sides = boxes[:, 3:5] / size
     radius = gaussian_radius(sides[:, 1], sides[:, 0], min_overlap).long().clamp_min(min_radius)
-    heatmap = boxes.new_zeros(len(counts), num_classes, height, width)
+    heatmap = boxes.new_zeros(len(gt_boxes), num_classes, height, width)
     _draw(heatmap.view(-1, height, width), sample * num_classes + labels, x, y, radius)
 
-    middle = boxes.clone()
-    middle[:, 2] += boxes[:, 5] / 2
-    values = torch.cat(
-        (
-            centre - cell,
-            middle[:, 2:3],
-            boxes[:, 3:6].log(),
-            boxes[:, 6:7].sin(),
-            boxes[:, 6:7].cos(),
-            boxes[:, 7:],
-        ),
-        dim=1,
-    )
-
     def in_slots(rows: Tensor) -> Tensor:
-        out = rows.new_zeros(len(counts), max_objs, *rows.shape[1:])
+        out = rows.new_zeros(len(gt_boxes), max_objs, *rows.shape[1:])
         out[sample, slot] = rows
         return out
 
+    boxes[:, 2] += boxes[:, 5] / 2
+    yaw = boxes[:, 6:7]
+    values = (centre - cell, boxes[:, 2:3], boxes[:, 3:6].log(), yaw.sin(), yaw.cos(), boxes[:, 7:])
     return CenterTargets(
         heatmap,
-        in_slots(values),
+        in_slots(torch.cat(values, dim=1)),
         in_slots(y * width + x),
         in_slots(torch.ones_like(x, dtype=torch.bool)),
-        in_slots(middle[:, :7]),
+        in_slots(boxes[:, :7]),
     )
+
+
+def _by_class(
+    gt_boxes: Sequence[Tensor], gt_labels: Sequence[Tensor], num_classes: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Objects (n, 9) of all samples, with their labels, samples, and places in their sample.
+
+    They lie sample by sample, class by class.
+    """
+    boxes = torch.cat([F.pad(own.float(), (0, 9 - own.shape[1])) for own in gt_boxes])
+    labels = torch.cat([own.long() for own in gt_labels])
+    counts = torch.tensor([len(own) for own in gt_boxes])
+    sample = torch.repeat_interleave(counts).to(boxes.device)
+    known = (labels >= 0) & (labels < num_classes)
+    boxes, labels, sample = boxes[known], labels[known], sample[known]
+    order = (sample * num_classes + labels).argsort(stable=True)
+    _, place = segment_places(torch.bincount(sample))
+    return boxes[order], labels[order], sample[order], place
 
 
 def _check(gt_boxes: Sequence[Tensor], gt_labels: Sequence[Tensor]) -> None:

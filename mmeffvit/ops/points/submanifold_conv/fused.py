@@ -21,11 +21,6 @@ def _chunks(neighbours: Tensor, channels: int, x: Tensor):
     return zip(neighbours.split(rows), range(0, len(neighbours), rows))
 
 
-def _transposed(weight: Tensor) -> Tensor:
-    """The kernel of the gradient: offsets mirrored, channels exchanged."""
-    return weight.flip(1, 2, 3).transpose(0, 4)
-
-
 def _convolve(x: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
     matrix = weight.flatten(1).t()  # (27 C_in, C_out)
     padded = _with_zero_row(x)
@@ -36,34 +31,14 @@ def _convolve(x: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
     return out
 
 
-class _SubmanifoldConv(torch.autograd.Function):
-    """Keeps x and the weight for the backward pass, not the gathered neighbours."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight, neighbours)
-        return _convolve(x, weight, neighbours)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor):
-        x, weight, neighbours = ctx.saved_tensors
-        grad = grad.contiguous()
-        grad_x = grad_weight = None
-        if ctx.needs_input_grad[0]:
-            # neighbours are mutual: the gradient is a convolution too, without a scatter
-            grad_x = _convolve(grad, _transposed(weight), neighbours)
-        if ctx.needs_input_grad[1]:
-            padded = _with_zero_row(x)
-            # sums over all voxels: in full precision, whatever the products are in
-            total = weight.new_zeros(
-                weight.shape[0], weight[0].numel(), dtype=full_dtype(weight.dtype)
-            )
-            for part, start in _chunks(neighbours, x.shape[1], x):
-                rows = padded.index_select(0, part.flatten()).view(len(part), -1)
-                total += grad[start : start + len(part)].t() @ rows
-            grad_weight = total.view_as(weight).to(weight.dtype)
-        return grad_x, grad_weight, None
+def _weight_gradient(x: Tensor, grad: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
+    padded = _with_zero_row(x)
+    # sums over all voxels: in full precision, whatever the products are in
+    total = torch.zeros_like(weight.flatten(1), dtype=full_dtype(weight.dtype))
+    for part, start in _chunks(neighbours, x.shape[1], x):
+        rows = padded.index_select(0, part.flatten()).view(len(part), -1)
+        total += grad[start : start + len(part)].t() @ rows
+    return total.view_as(weight).to(weight.dtype)
 
 
 def _convolve_depthwise(x: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
@@ -77,29 +52,43 @@ def _convolve_depthwise(x: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor
     return out
 
 
-class _DepthwiseSubmanifoldConv(torch.autograd.Function):
+def _weight_gradient_depthwise(
+    x: Tensor, grad: Tensor, weight: Tensor, neighbours: Tensor
+) -> Tensor:
+    padded = _with_zero_row(x)
+    total = weight.new_zeros(27, x.shape[1])
+    for part, start in _chunks(neighbours, x.shape[1], x):
+        own = grad[start : start + len(part)]
+        for column, sums in zip(part.unbind(1), total):
+            sums += (padded.index_select(0, column) * own).sum(0)
+    return total.t().reshape(weight.shape)
+
+
+class _SubmanifoldConv(torch.autograd.Function):
+    """Keeps x and the weight for the backward pass, not the gathered neighbours."""
+
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
+    def forward(ctx, x: Tensor, weight: Tensor, neighbours: Tensor, depthwise: bool) -> Tensor:
         ctx.save_for_backward(x, weight, neighbours)
-        return _convolve_depthwise(x, weight, neighbours)
+        ctx.depthwise = depthwise
+        return (_convolve_depthwise if depthwise else _convolve)(x, weight, neighbours)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
         x, weight, neighbours = ctx.saved_tensors
-        grad = grad.contiguous()
-        grad_x = grad_weight = None
+        grad, grad_x, grad_weight = grad.contiguous(), None, None
         if ctx.needs_input_grad[0]:
-            grad_x = _convolve_depthwise(grad, weight.flip(1, 2, 3), neighbours)
+            # neighbours are mutual: the gradient is a convolution too, without a scatter
+            mirrored = weight.flip(1, 2, 3)
+            if ctx.depthwise:
+                grad_x = _convolve_depthwise(grad, mirrored, neighbours)
+            else:
+                grad_x = _convolve(grad, mirrored.transpose(0, 4), neighbours)
         if ctx.needs_input_grad[1]:
-            padded = _with_zero_row(x)
-            total = weight.new_zeros(27, x.shape[1])
-            for part, start in _chunks(neighbours, x.shape[1], x):
-                own = grad[start : start + len(part)]
-                for column, sums in zip(part.unbind(1), total):
-                    sums += (padded.index_select(0, column) * own).sum(0)
-            grad_weight = total.t().reshape(weight.shape)
-        return grad_x, grad_weight, None
+            gradient = _weight_gradient_depthwise if ctx.depthwise else _weight_gradient
+            grad_weight = gradient(x, grad, weight, neighbours)
+        return grad_x, grad_weight, None, None
 
 
 def submanifold_conv3d_fused(x: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
@@ -108,12 +97,12 @@ def submanifold_conv3d_fused(x: Tensor, weight: Tensor, neighbours: Tensor) -> T
     # autocast does not reach into an autograd function: its type is applied here
     if autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
-    return _SubmanifoldConv.apply(x.to(dtype), weight.to(dtype), neighbours)
+    return _SubmanifoldConv.apply(x.to(dtype), weight.to(dtype), neighbours, False)
 
 
 def depthwise_submanifold_conv3d_fused(x: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
     """See :func:`mmeffvit.ops.points.depthwise_submanifold_conv3d`."""
     # 27 additions one by one: nothing is won in half precision, and digits are lost
     dtype = full_dtype(x.dtype)
-    out = _DepthwiseSubmanifoldConv.apply(x.to(dtype), weight.to(dtype), neighbours)
+    out = _SubmanifoldConv.apply(x.to(dtype), weight.to(dtype), neighbours, True)
     return out.to(x.dtype)

@@ -154,7 +154,7 @@ class _Chunk:
         def add(part: int, slots: slice, value: Tensor) -> None:
             grad_slots[part, :, slots] += value.flatten(1, 2)
 
-        by_query, by_key = self._histogram(grad_logits), self._histogram_of_keys(grad_logits)
+        by_query, by_key = self._histogram(grad_logits), self._histogram(grad_logits, of_keys=True)
         add(0, self.queries, grad_logits @ self.k + _times(by_query, self.q_table))
         transposed = grad_logits.transpose(-1, -2)
         add(1, self.keys, transposed @ self.q + _times(by_key, self.k_table))
@@ -166,19 +166,14 @@ class _Chunk:
         ):
             grad_tables[part] += histogram.flatten(1, 2).transpose(1, 2) @ rows.flatten(1, 2)
 
-    def _histogram(self, values: Tensor) -> Tensor:
-        """(h, n, Lq, L) per pair -> (h, n, Lq, R): for every query, sums by row of the tables."""
+    def _histogram(self, values: Tensor, of_keys: bool = False) -> Tensor:
+        """Sums of (h, n, Lq, L) by row of the tables: (h, n, Lq, R), or (h, n, L, R) of keys."""
+        tables = self.rows
+        if of_keys:
+            values, tables = values.transpose(-1, -2), [t.transpose(-1, -2) for t in tables]
         sums = values.new_zeros((*values.shape[:-1], self.q_table.shape[1]))
-        for rows in self.rows:
+        for rows in tables:
             sums.scatter_add_(-1, rows, values)
-        return sums
-
-    def _histogram_of_keys(self, values: Tensor) -> Tensor:
-        """The same for every key: (h, n, L, R)."""
-        values = values.transpose(-1, -2)
-        sums = values.new_zeros((*values.shape[:-1], self.q_table.shape[1]))
-        for rows in self.rows:
-            sums.scatter_add_(-1, rows.transpose(-1, -2), values)
         return sums
 
 
