@@ -56,7 +56,11 @@ CONTRACT = (
     "every_parameter",
     "state_dict",
     "toolbox_config",
-    "(freezing and 1)",
+    "freezing",
+    "(rest and 1)",
+    "recognised",
+    "published",
+    "get_deeper",
     "do_not_mix",
 )
 

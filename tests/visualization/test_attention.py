@@ -19,8 +19,8 @@ from mmeffvit.layers.mixers import (
     SECMixer,
     TokenMixer,
 )
-from mmeffvit.models.backbones import PyramidViT
-from mmeffvit.models.zoo import backbone_classes
+from mmeffvit.models.backbones import Pyramid, PyramidViT
+from mmeffvit.models.zoo import backbone_classes, split_name
 from mmeffvit.ops import apply_rotary, neighbour_tokens, sec_cluster_ids
 from mmeffvit.visualization.attention import (
     MapRow,
@@ -324,7 +324,7 @@ def test_heads():
     [
         name
         for name in list_backbones("*-tiny")
-        if issubclass(backbone_classes()[name.partition("-")[0]], PyramidViT)
+        if issubclass(backbone_classes()[split_name(name)[0]], Pyramid)
     ],
 )
 def test_backbones_by_name(name):
