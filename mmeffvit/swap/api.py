@@ -178,7 +178,7 @@ def _read_levels(editor: Editor, owner: Path, old: Sequence[Level], scope: str) 
             "of its maps, so it is not known which ones are read."
         )
     strides = [lv.depth_stride for lv in old]
-    steps = BaseBackbone.stage_strides
+    steps = (4, 8, 16, 32)
     if strides != sorted(set(strides)) or not set(strides) <= set(steps) or strides[-1] < steps[2]:
         raise SwapError(
             f"{editor.get((*owner, 'backbone', 'type'))!r} is not a pyramid: its maps have strides "
@@ -193,14 +193,16 @@ def _new_backbone(
 ) -> tuple[dict[str, Any], BaseBackbone]:
     """Config of the new backbone, and the backbone on the meta device."""
     classes = zoo.backbone_classes()
-    family, _, arch = name.partition("-")
+    family, arch = (
+        zoo.split_name(name) if name in zoo.list_backbones() else (name.partition("-")[0], "")
+    )
     if name not in zoo.list_backbones() and not (name in classes and "arch" in options):
         try:
             zoo.create_backbone(name)
         except ValueError as error:
             raise SwapError(str(error)) from None
     cls = classes[family]
-    out_indices = tuple(cls.stage_strides.index(lv.depth_stride) for lv in levels)
+    out_indices = tuple((4, 8, 16, 32).index(lv.depth_stride) for lv in levels)
     asked = options.pop("out_indices", out_indices)
     if tuple(asked) != out_indices:
         raise SwapError(
