@@ -6,7 +6,13 @@ Importing this package needs torch only and has no side effect; the networks are
 
 from mmeffvit.version import __version__
 
-__all__ = ["__version__", "create_backbone", "list_backbones", "swap_backbone"]
+__all__ = [
+    "__version__",
+    "create_backbone",
+    "create_classifier",
+    "list_backbones",
+    "swap_backbone",
+]
 
 
 def list_backbones(pattern="*"):
@@ -21,6 +27,13 @@ def create_backbone(name, **kwargs):
     from mmeffvit.models import zoo
 
     return zoo.create_backbone(name, **kwargs)
+
+
+def create_classifier(name, num_classes=1000, **kwargs):
+    """Build a published classifier by its name; see `mmeffvit.models.classifier`."""
+    from mmeffvit.models import classifier
+
+    return classifier.create_classifier(name, num_classes, **kwargs)
 
 
 def swap_backbone(cfg, backbone, **kwargs):

@@ -25,7 +25,12 @@ FLOORS = [
     {"analysis", "swap"},
 ]
 # what the package itself offers -> where it is from
-OFFERS = {"create_backbone": "models", "list_backbones": "models", "swap_backbone": "swap"}
+OFFERS = {
+    "create_backbone": "models",
+    "create_classifier": "models",
+    "list_backbones": "models",
+    "swap_backbone": "swap",
+}
 # beside the package: they use it, and it knows nothing of them
 OUTSIDE = {"tools", "maintenance", "tests", "configs"}
 TOOLBOXES = {"mmcv", "mmdet", "mmseg", "mmpretrain", "mmdet3d"}
