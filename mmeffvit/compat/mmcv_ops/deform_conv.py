@@ -5,6 +5,10 @@ Dai et al., arXiv:1703.06211; Zhu et al., arXiv:1811.11168. torchvision's operat
 layout of offsets (row, column per kernel point) and masks. Results are written into the tensors
 that the caller allocated; ``columns``, ``ones`` and ``im2col_step`` steer the compiled operator's
 scratch memory.
+
+B images, C and D channels, h groups of channels with own offsets (``deformable_group``), a kernel
+of kH x kW points, an output of H' x W'. mmcv hands numbers over by name: kernel, stride, zero
+padding on either side, dilation (each for rows and columns), and both numbers of groups.
 """
 
 import torch
@@ -12,6 +16,13 @@ import torchvision  # noqa: F401  (registers torch.ops.torchvision)
 from torch import Tensor
 
 from mmeffvit.compat.mmcv_ops.dtypes import compute_dtype
+
+#: torchvision's order of numbers, in the names of version 1 and of version 2
+_ORDER_V1 = ("dH", "dW", "padH", "padW", "dilationH", "dilationW", "group", "deformable_group")
+_ORDER_V2 = (
+    *("stride_h", "stride_w", "pad_h", "pad_w", "dilation_h", "dilation_w"),
+    *("group", "deformable_group"),
+)
 
 
 def deform_conv_forward(
@@ -21,40 +32,20 @@ def deform_conv_forward(
     output: Tensor,
     columns: Tensor,
     ones: Tensor,
-    kW: int,
-    kH: int,
-    dW: int,
-    dH: int,
-    padW: int,
-    padH: int,
-    dilationW: int,
-    dilationH: int,
-    group: int,
-    deformable_group: int,
-    im2col_step: int,
+    **numbers: int,
 ) -> None:
     """Version 1, without mask and bias.
 
     Args:
         input: (B, C, H, W).
         weight: (D, C / group, kH, kW).
-        offset: (B, 2 deformable_group kH kW, H', W').
+        offset: (B, 2 h kH kW, H', W').
         output: (B, D, H', W').
         columns: Scratch.
         ones: Scratch.
-        kW: Columns of the kernel.
-        kH: Rows of the kernel.
-        dW: Stride along a row.
-        dH: Stride along a column.
-        padW: Zero columns on either side.
-        padH: Zero rows on either side.
-        dilationW: Distance of kernel points along a row.
-        dilationH: Distance of kernel points along a column.
-        group: Groups of channels that are convolved apart.
-        deformable_group: Groups of channels that have their own offsets.
-        im2col_step: Images per step of the compiled operator.
+        **numbers: ``kW``, ``kH``, those of `_ORDER_V1`, and ``im2col_step``.
     """
-    geometry = (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
+    geometry = [numbers[name] for name in _ORDER_V1]
     output.copy_(_forward(input, weight, offset, None, None, geometry))
 
 
@@ -66,20 +57,10 @@ def deform_conv_backward_input(
     gradOffset: Tensor,
     weight: Tensor,
     columns: Tensor,
-    kW: int,
-    kH: int,
-    dW: int,
-    dH: int,
-    padW: int,
-    padH: int,
-    dilationW: int,
-    dilationH: int,
-    group: int,
-    deformable_group: int,
-    im2col_step: int,
+    **numbers: int,
 ) -> None:
     """Gradients of :func:`deform_conv_forward` for ``input`` and ``offset``."""
-    geometry = (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
+    geometry = [numbers[name] for name in _ORDER_V1]
     grads = _backward(gradOutput, input, weight, offset, None, None, geometry)
     gradInput.copy_(grads[0])
     gradOffset.copy_(grads[2])
@@ -95,25 +76,15 @@ def deform_conv_backward_parameters(
     gradWeight: Tensor,
     columns: Tensor,
     ones: Tensor,
-    kW: int,
-    kH: int,
-    dW: int,
-    dH: int,
-    padW: int,
-    padH: int,
-    dilationW: int,
-    dilationH: int,
-    group: int,
-    deformable_group: int,
     scale: float,
-    im2col_step: int,
+    **numbers: int,
 ) -> None:
     """Gradient of :func:`deform_conv_forward` for ``weight``, times ``scale``."""
     if columns.shape == gradWeight.shape:
         gradWeight.copy_(columns * scale)
         columns.resize_(0)
         return
-    geometry = (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
+    geometry = [numbers[name] for name in _ORDER_V1]
     # The gradient for the weight does not depend on it.
     unused = torch.zeros_like(gradWeight)
     grads = _backward(gradOutput, input, unused, offset, None, None, geometry)
@@ -129,44 +100,24 @@ def modulated_deform_conv_forward(
     mask: Tensor,
     output: Tensor,
     columns: Tensor,
-    kernel_h: int,
-    kernel_w: int,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
-    dilation_h: int,
-    dilation_w: int,
-    group: int,
-    deformable_group: int,
     with_bias: bool,
+    **numbers: int,
 ) -> None:
     """Version 2: as :func:`deform_conv_forward`, with a factor per kernel point and a bias.
 
     Args:
         input: (B, C, H, W).
-        weight: (D, C / group, kernel_h, kernel_w).
+        weight: (D, C / group, kH, kW).
         bias: (D,), not read unless ``with_bias``.
         ones: Scratch.
-        offset: (B, 2 deformable_group kernel_h kernel_w, H', W').
-        mask: (B, deformable_group kernel_h kernel_w, H', W').
+        offset: (B, 2 h kH kW, H', W').
+        mask: (B, h kH kW, H', W').
         output: (B, D, H', W').
         columns: Scratch.
-        kernel_h: Rows of the kernel.
-        kernel_w: Columns of the kernel.
-        stride_h: Stride along a column.
-        stride_w: Stride along a row.
-        pad_h: Zero rows on either side.
-        pad_w: Zero columns on either side.
-        dilation_h: Distance of kernel points along a column.
-        dilation_w: Distance of kernel points along a row.
-        group: Groups of channels that are convolved apart.
-        deformable_group: Groups of channels that have their own offsets and masks.
         with_bias: Whether ``bias`` is added.
+        **numbers: ``kernel_h``, ``kernel_w`` and those of `_ORDER_V2`.
     """
-    geometry = (
-        stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
-    )  # fmt: skip
+    geometry = [numbers[name] for name in _ORDER_V2]
     offset, mask = (_first_values(tensor, output.shape[2:]) for tensor in (offset, mask))
     output.copy_(_forward(input, weight, offset, mask, bias if with_bias else None, geometry))
 
@@ -185,22 +136,11 @@ def modulated_deform_conv_backward(
     grad_offset: Tensor,
     grad_mask: Tensor,
     grad_output: Tensor,
-    kernel_h: int,
-    kernel_w: int,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
-    dilation_h: int,
-    dilation_w: int,
-    group: int,
-    deformable_group: int,
     with_bias: bool,
+    **numbers: int,
 ) -> None:
     """All gradients of :func:`modulated_deform_conv_forward`."""
-    geometry = (
-        stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
-    )  # fmt: skip
+    geometry = [numbers[name] for name in _ORDER_V2]
     size = grad_output.shape[2:]
     offset, mask = (_first_values(tensor, size) for tensor in (offset, mask))
     grads = _backward(
@@ -253,7 +193,7 @@ def _forward(
     offset: Tensor,
     mask: Tensor | None,
     bias: Tensor | None,
-    geometry: tuple[int, ...],
+    geometry: list[int],
 ) -> Tensor:
     operands, with_mask = _operands(input, weight, offset, mask, bias)
     return torch.ops.torchvision.deform_conv2d(*operands, *geometry, with_mask)
@@ -266,7 +206,7 @@ def _backward(
     offset: Tensor,
     mask: Tensor | None,
     bias: Tensor | None,
-    geometry: tuple[int, ...],
+    geometry: list[int],
 ) -> tuple[Tensor, ...]:
     """Gradients for input, weight, offset, mask and bias."""
     operands, with_mask = _operands(input, weight, offset, mask, bias)
