@@ -17,11 +17,8 @@ from mmeffvit.demo_data.folders import ForeignFolderError
 from mmeffvit.demo_data.rooms import ensure_rooms
 from mmeffvit.demo_data.streets import ensure_sweeps
 
-#: options of one layout alone, with their defaults
-_OWN = {
-    "s3dis": {"spacing": 0.055, "rays": 2600},
-    "kitti": {"field": 40.0, "field_of_view": 90.0},
-}
+#: options of one layout alone
+_OWN = {"s3dis": ("spacing", "rays"), "kitti": ("field", "field_of_view")}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -43,12 +40,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     sweeps.add_argument("--field", type=float, help="side of the square, metres (default: 40)")
     sweeps.add_argument("--field-of-view", type=float, help="degrees (default: 90)")
     args = parser.parse_args(argv)
-    for layout, options in _OWN.items():
-        for name, default in options.items():
-            if layout == args.layout:
-                if getattr(args, name) is None:
-                    setattr(args, name, default)
-            elif getattr(args, name) is not None:
+    for layout, names in _OWN.items():
+        for name in names:
+            if layout != args.layout and getattr(args, name) is not None:
                 option = name.replace("_", "-")
                 parser.error(f"--{option} is for --layout {layout}, not {args.layout}")
     return args
@@ -58,13 +52,14 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     start = time.perf_counter()
     make = ensure_rooms if args.layout == "s3dis" else ensure_sweeps
+    own = {name: getattr(args, name) for name in _OWN[args.layout]}
     try:
         written = make(
             args.out,
             num_train=args.num_train,
             num_val=args.num_val,
             seed=args.seed,
-            **{name: getattr(args, name) for name in _OWN[args.layout]},
+            **{name: value for name, value in own.items() if value is not None},
             workers=args.workers,
             log=lambda message: print(message, flush=True),
         )

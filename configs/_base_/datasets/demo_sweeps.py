@@ -1,5 +1,7 @@
 # LiDAR sweeps of made-up streets in KITTI's layout, written to data/sweeps on first use
 # (some seconds). Cars, cyclists and pedestrians within 40 m ahead.
+_base_ = "in_process_loaders.py"
+
 dataset_type = "mmeffvit.KittiSweepDataset"
 data_root = "data/sweeps/"
 make = dict(num_train=160, num_val=40, seed=0)
@@ -29,9 +31,7 @@ test_pipeline = [
 
 train_dataloader = dict(
     batch_size=4,
-    num_workers=0,  # reading is a hundredth of a step; every processor is for the model
-    persistent_workers=False,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
+    sampler=dict(type="InfiniteSampler"),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -42,10 +42,6 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=8,
-    num_workers=0,
-    persistent_workers=False,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

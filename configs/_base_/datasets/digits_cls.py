@@ -1,5 +1,7 @@
 # One handwritten digit in clutter per image, in ImageNet's layout, written to data/digits_cls on
 # first use (half a minute). At 64 px digits are as large as the larger ones in the detection data.
+_base_ = "in_process_loaders.py"
+
 dataset_type = "mmeffvit.DigitsClsDataset"
 data_root = "data/digits_cls/"
 make = dict(num_train=30000, num_val=1000, image_size=64, seed=0)
@@ -16,25 +18,16 @@ train_pipeline = [
     dict(type="mmeffvit.LoadImageFromFile", backend_args=backend_args),
     dict(type="PackInputs"),
 ]
-test_pipeline = [
-    dict(type="mmeffvit.LoadImageFromFile", backend_args=backend_args),
-    dict(type="PackInputs"),
-]
+test_pipeline = train_pipeline
 
 train_dataloader = dict(
     batch_size=32,
-    num_workers=0,  # reading is a tenth of a step; every processor is for the model
-    persistent_workers=False,
-    sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(
         type=dataset_type, data_root=data_root, split="train", make=make, pipeline=train_pipeline
     ),
 )
 val_dataloader = dict(
     batch_size=50,
-    num_workers=0,
-    persistent_workers=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type=dataset_type, data_root=data_root, split="val", make=make, pipeline=test_pipeline
     ),

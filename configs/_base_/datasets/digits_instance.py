@@ -1,4 +1,6 @@
 # Handwritten digits in cluttered scenes, written to data/digits on first use (some seconds).
+_base_ = "in_process_loaders.py"
+
 dataset_type = "mmeffvit.DigitsDataset"
 data_root = "data/digits/"
 make = dict(num_train=800, num_val=100, image_size=160, seed=0)
@@ -21,9 +23,6 @@ test_pipeline = [
 
 train_dataloader = dict(
     batch_size=8,
-    num_workers=0,  # reading is a fiftieth of a step; every processor is for the model
-    persistent_workers=False,
-    sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -38,10 +37,6 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=10,
-    num_workers=0,
-    persistent_workers=False,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

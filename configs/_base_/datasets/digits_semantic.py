@@ -2,6 +2,8 @@
 # first use (a minute). Eleven classes: the digits and the background; crowds of digits are not
 # labelled. Every second image for training has neither texture nor clutter: it shows what a digit
 # is, which cluttered images alone take long to teach.
+_base_ = "in_process_loaders.py"
+
 dataset_type = "mmeffvit.DigitsSegDataset"
 data_root = "data/digits_ade/"
 make = dict(
@@ -30,9 +32,7 @@ test_pipeline = [
 
 train_dataloader = dict(
     batch_size=16,
-    num_workers=0,  # reading is a fiftieth of a step; every processor is for the model
-    persistent_workers=False,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
+    sampler=dict(type="InfiniteSampler"),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -44,10 +44,6 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=20,
-    num_workers=0,
-    persistent_workers=False,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

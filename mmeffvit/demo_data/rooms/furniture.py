@@ -39,6 +39,7 @@ _MATERIALS = {
 _OPTIONAL = ("beam", "column", "window", "sofa", "bookcase", "board")
 _WALL = 0.2
 _TRIES = 60
+_CORNERS = tuple(itertools.product((-1, 1), repeat=2))
 
 
 class NoRoomLeftError(Exception):
@@ -359,13 +360,9 @@ def _add_table(room: Room) -> None:
     for _ in range(_TRIES):
         x, y = room.rng.uniform(0, room.size[0]), room.rng.uniform(0, room.size[1])
         place = room.scene.at((x, y, 0), yaw)
-        corners = np.array(
-            [
-                place.point((sx * (width / 2 + 0.05), edge, 0))
-                for sx in (-1, 1)
-                for edge in (-depth / 2 - max(reach, 0.05), depth / 2 + 0.45)
-            ]
-        )
+        edges = {-1: -depth / 2 - max(reach, 0.05), 1: depth / 2 + 0.45}
+        corners = [place.point((sx * (width / 2 + 0.05), edges[sy], 0)) for sx, sy in _CORNERS]
+        corners = np.array(corners)
         if room.take_floor(corners.min(0), corners.max(0)):
             break
     else:
@@ -374,10 +371,9 @@ def _add_table(room: Room) -> None:
     top, leg = 0.04, 0.06
     table.box((0, 0, height - top / 2), (width, depth, top))
     if room.rng.random() < 0.75:
-        for sx in (-1, 1):
-            for sy in (-1, 1):
-                at = (sx * (width / 2 - leg), sy * (depth / 2 - leg), (height - top) / 2)
-                table.box(at, (leg, leg, height - top))
+        for sx, sy in _CORNERS:
+            at = (sx * (width / 2 - leg), sy * (depth / 2 - leg), (height - top) / 2)
+            table.box(at, (leg, leg, height - top))
     else:  # a desk, with panels for legs
         for sx in (-1, 1):
             at = (sx * (width / 2 - 0.03), 0, (height - top) / 2)
@@ -391,11 +387,8 @@ def _add_table(room: Room) -> None:
             turned = (0 if side > 0 else math.pi) + room.rng.uniform(-0.3, 0.3)
             _build_chair(room, place.at(at, turned))
     for _ in range(room.rng.integers(2, 5)):
-        at = (
-            room.rng.uniform(-0.42, 0.42) * width,
-            room.rng.uniform(-0.38, 0.38) * depth,
-            height,
-        )
+        x, y = room.rng.uniform(-0.42, 0.42) * width, room.rng.uniform(-0.38, 0.38) * depth
+        at = (x, y, height)
         _build_small_clutter(room, place.at(at, room.rng.uniform(-math.pi, math.pi)))
 
 
@@ -405,10 +398,9 @@ def _build_chair(room: Room, place: Place) -> None:
     chair.box((0, 0, seat), (side, side, 0.06))
     dark = room.pick_colour("chair")
     if room.rng.random() < 0.6:
-        for sx in (-1, 1):
-            for sy in (-1, 1):
-                at = (sx * (side / 2 - 0.025), sy * (side / 2 - 0.025), seat / 2)
-                chair.box(at, (0.045, 0.045, seat), dark)
+        for sx, sy in _CORNERS:
+            at = (sx * (side / 2 - 0.025), sy * (side / 2 - 0.025), seat / 2)
+            chair.box(at, (0.045, 0.045, seat), dark)
     else:  # on a column and a cross
         chair.cylinder((0, 0, seat / 2 + 0.02), (0.07, 0.07, seat - 0.04), dark)
         for yaw in (0, math.pi / 2):

@@ -15,6 +15,7 @@ import torch
 
 from mmeffvit.demo_data.folders import ensure_data
 from mmeffvit.demo_data.rooms.furniture import ROOM_CLASSES, NoRoomLeftError, Room, furnish
+from mmeffvit.ops.points.cells import CellKeys
 from mmeffvit.registry import DATA_MAKERS
 
 # raised whenever the same arguments give other files
@@ -81,23 +82,14 @@ def ensure_rooms(
     return ensure_data(root, "rooms", FORMAT_VERSION, config, least, _write, workers, log)
 
 
-def make_room(
-    seed: int,
-    split: str,
-    index: int,
-    spacing: float = 0.055,
-    rays: int = 2600,
-    noise: float = 0.004,
-) -> dict[str, np.ndarray]:
-    """One room, as its file has it; arguments as in :func:`ensure_rooms`.
+def make_room(seed: int, split: str, index: int, **scan: float) -> dict[str, np.ndarray]:
+    """One room, as its file has it.
 
     Args:
         seed: Of the data set.
         split: ``'train'`` or ``'val'``.
         index: Number of the room in its split.
-        spacing: See there.
-        rays: See there.
-        noise: See there.
+        **scan: `spacing`, `rays` and `noise`, as in :func:`ensure_rooms`.
     """
     complete = index == 0
     for attempt in range(1000):
@@ -106,7 +98,7 @@ def make_room(
             room = furnish(rng, complete)
         except NoRoomLeftError:
             continue
-        cloud = scan_room(room, rng, spacing, rays, noise)
+        cloud = scan_room(room, rng, **scan)
         counts = np.bincount(cloud["semantic_gt"][:, 0], minlength=len(ROOM_CLASSES))
         # something may be hidden
         if not complete or counts.min() >= _FEW:
@@ -115,7 +107,11 @@ def make_room(
 
 
 def scan_room(
-    room: Room, rng: np.random.Generator, spacing: float, rays: int, noise: float
+    room: Room,
+    rng: np.random.Generator,
+    spacing: float = 0.055,
+    rays: int = 2600,
+    noise: float = 0.004,
 ) -> dict[str, np.ndarray]:
     """What scanners in a room see of it; arguments as in :func:`ensure_rooms`."""
     points, tags, normals = see(room, rng, rays)
@@ -184,11 +180,9 @@ def sphere(count: int, rng: np.random.Generator) -> np.ndarray:
 def thin(points: np.ndarray, spacing: float, rng: np.random.Generator) -> np.ndarray:
     """Indices of one point of each cell, drawn at random; ascending."""
     order = rng.permutation(len(points))
-    cells = np.floor(points[order] / spacing).astype(np.int64)
-    cells -= cells.min(0)
-    width, depth, _ = cells.max(0) + 1
-    keys = (cells[:, 2] * depth + cells[:, 1]) * width + cells[:, 0]
-    return np.sort(order[np.unique(keys, return_index=True)[1]])
+    cells = torch.from_numpy(np.floor(points[order] / spacing).astype(np.int64))
+    _, first = np.unique(CellKeys(cells).keys.numpy(), return_index=True)
+    return np.sort(order[first])
 
 
 def _write(folder: Path, config: dict, run: Callable[..., list]) -> None:

@@ -107,7 +107,7 @@ def make_sweep(
     street = furnish_street(rng, bounds)
     points, tags, rays = scan_street(street, rng, bounds, field_of_view)
     labels = [make_label(street, item, tags, rays, min_points) for item in street.objects]
-    # something hidden altogether is nobody's care
+    # what no ray meets has no label
     labels = [label for label in labels if label.num_points]
     return points, sorted(labels, key=lambda label: label.name == "DontCare")
 
