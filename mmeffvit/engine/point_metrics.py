@@ -80,7 +80,7 @@ class PointSegMetric(BaseMetric):
         known = labels != self.ignore_index
         predicted, labels = predicted[known].long(), labels[known].long()
         for what, values in (("label", labels), ("prediction", predicted)):
-            strange = values[(values < 0) | (values >= classes)]
+            strange = _no_class(values, classes)
             if len(strange):
                 raise ValueError(
                     f"{len(strange)} points have a {what} that is none of {classes} classes, such "
@@ -196,7 +196,7 @@ class PointDetMetric(BaseMetric):
         """What a sample adds: scores and labels, whether they are right, objects per class."""
         names = self.dataset_meta["classes"]
         for what, values in (("objects", classes[~ignored]), ("detections", labels)):
-            strange = values[(values < 0) | (values >= len(names))]
+            strange = _no_class(values, len(names))
             if len(strange):
                 raise ValueError(
                     f"labels of {what} must be those of {len(names)} classes, got {int(strange[0])}"
@@ -256,6 +256,11 @@ class PointDetMetric(BaseMetric):
         for space, aps in values.items():
             metrics.update({f"{name}_AP_{space}": ap for name, ap in zip(names, aps)})
         return metrics
+
+
+def _no_class(labels: Tensor, classes: int) -> Tensor:
+    """Those of the labels that are none of so many classes."""
+    return labels[(labels < 0) | (labels >= classes)]
 
 
 def _boxes(boxes: Any) -> Tensor:

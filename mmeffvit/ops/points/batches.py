@@ -115,10 +115,10 @@ def check_voxels(
         feats: (N, C) features.
         coors: (N, 4) integers.
         channels: Channels C that are wanted.
-        taker: Who wants them, for the error.
+        taker: Who wants them; this and what follows is for the error.
         row: What a row is, such as 'voxel'.
-        order: What the columns of `coors` are.
-        note: What else is said of the channels.
+        order: The columns of `coors`.
+        note: On the channels.
 
     Raises:
         ValueError: A shape or a type is another.

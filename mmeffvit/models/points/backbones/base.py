@@ -8,6 +8,7 @@ from torch import Tensor
 from mmeffvit.layers.points import PointLevel
 from mmeffvit.models.network import Network
 from mmeffvit.ops.points import batch_to_offset, check_finite, check_voxels, segment_reduce
+from mmeffvit.ops.precision import in_full
 
 #: how far a point may lie outside of its voxel, in voxels: float32 rounding of large scenes
 _VOXEL_TOLERANCE = 0.05
@@ -44,17 +45,11 @@ class BasePointBackbone(Network):
             ValueError: Shapes or types are others, numbers are not finite, a sample is empty, or
                 points do not lie in their voxels.
         """
-        name, order, note = type(self).__name__, "(batch, x, y, z)", ", with x, y, z first"
-        check_voxels(voxels, coors, self.in_channels, name, "voxel", order, note)
-        if len(voxels) == 0:
-            raise ValueError(f"{name} got no points")
-        check_finite(voxels, "voxels")
-        coors = coors.long()
-        batch = coors[:, 0]
+        self._check_input(voxels, coors)
+        batch, cells = coors[:, 0].long(), coors[:, 1:].long()
         offset = batch_to_offset(batch)
-        counts = offset.diff(prepend=offset.new_zeros(1))
-        if bool((counts == 0).any()):
-            empty = (counts == 0).nonzero().flatten().tolist()
+        empty = (offset.diff(prepend=offset.new_zeros(1)) == 0).nonzero().flatten().tolist()
+        if empty:
             raise ValueError(
                 f"samples {empty} have no points; leave empty samples out and number the others "
                 "from 0 on"
@@ -63,9 +58,9 @@ class BasePointBackbone(Network):
         def from_lowest(values: Tensor, low_of: Tensor) -> Tensor:
             return values - segment_reduce(low_of, batch, len(offset), "min")[batch]
 
-        xyz = voxels[:, :3] if voxels.dtype == torch.float64 else voxels[:, :3].float()
+        xyz = in_full(voxels[:, :3])
         xyz = from_lowest(xyz, xyz) / self.voxel_size
-        cells = from_lowest(coors[:, 1:], coors[:, 1:])
+        cells = from_lowest(cells, cells)
         xyz = from_lowest(xyz, xyz - cells).float()
         outside = float((xyz - cells).amax())
         if outside > 1 + _VOXEL_TOLERANCE:
@@ -78,10 +73,9 @@ class BasePointBackbone(Network):
         ones = torch.ones_like(xyz[:, 0])
         return PointLevel(xyz, torch.cat((batch[:, None], cells), dim=1), offset, ones)
 
-    def _check_frozen_stages(self, frozen_stages: int, num_stages: int) -> int:
-        if not -1 <= frozen_stages <= num_stages:
-            raise ValueError(
-                f"frozen_stages={frozen_stages} is not possible: -1 freezes nothing, 0 the stem, 1 "
-                f"to {num_stages} the stem and so many stages of the encoder"
-            )
-        return frozen_stages
+    def _check_input(self, voxels: Tensor, coors: Tensor) -> None:
+        name, order, note = type(self).__name__, "(batch, x, y, z)", ", with x, y, z first"
+        check_voxels(voxels, coors, self.in_channels, name, "voxel", order, note)
+        if len(voxels) == 0:
+            raise ValueError(f"{name} got no points")
+        check_finite(voxels, "voxels")

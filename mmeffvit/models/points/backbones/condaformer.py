@@ -7,6 +7,7 @@ with a linear classifier on top, `PointSegmentor`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
@@ -195,17 +196,6 @@ class ConDaFormer(BasePointBackbone):
     """
 
     family: ClassVar[str] = "condaformer"
-    arch_keys: ClassVar[tuple[str, ...]] = (
-        "stem_dims",
-        "embed_dims",
-        "depths",
-        "decoder_dims",
-        "decoder_depths",
-        "window_size",
-        "quant_size",
-        "in_channels",
-        "voxel_size",
-    )
     arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
         "s3dis": _arch((96, 192, 384), (192, 96, 48), (2, 6, 2), 8, 6, 0.04),
         "scannet": _arch((96, 192, 384, 384), (384, 192, 96, 48), (2, 2, 6, 2), 10, 9, 0.02),
@@ -257,9 +247,9 @@ class ConDaFormer(BasePointBackbone):
         resolved = self._resolve_arch(arch)
         super().__init__(arch, in_channels or resolved["in_channels"], **kwargs)
         self.voxel_size = voxel_size or self.arch["voxel_size"]
-        self._check_arch()
+        self.frozen_stages = frozen_stages
+        self._check_arguments()
         encoder, decoder = self.arch["embed_dims"], self.arch["decoder_dims"]
-        self.frozen_stages = self._check_frozen_stages(frozen_stages, len(encoder))
         tri_planes = {
             "type": "mmeffvit.TriPlaneMixer",
             "window_size": self.arch["window_size"],
@@ -279,9 +269,8 @@ class ConDaFormer(BasePointBackbone):
         self.out_proj = OutProjection(decoder[-1]) if out_proj else nn.Identity()
         self.freeze()
 
-    def _check_arch(self) -> None:
-        arch = self.arch
-        stages = len(arch["embed_dims"])
+    def _check_arguments(self) -> None:
+        arch, stages = self.arch, len(self.arch["embed_dims"])
         for key in ("depths", "decoder_dims", "decoder_depths"):
             if len(arch[key]) != stages:
                 raise ValueError(
@@ -295,6 +284,12 @@ class ConDaFormer(BasePointBackbone):
                         f"come in threes, so widths of stages with blocks are multiples of "
                         f"{3 * HEAD_DIM}"
                     )
+
+        if not -1 <= self.frozen_stages <= stages:
+            raise ValueError(
+                f"frozen_stages={self.frozen_stages} is not possible: -1 freezes nothing, 0 the "
+                f"stem, 1 to {stages} the stem and so many stages of the encoder"
+            )
 
     def _make_blocks(self, mixer: dict[str, Any] | Sequence[dict[str, Any]]) -> nn.ModuleList:
         """Lists of blocks of the encoder's stages, then of the decoder's."""
@@ -381,8 +376,6 @@ class ConDaFormer(BasePointBackbone):
 
 def _ramp(rate: float, depths: Sequence[int]) -> list[list[float]]:
     """Stochastic-depth rates of the blocks of every stage, from 0 to `rate` at the last one."""
-    total, rates, index = sum(depths), [], 0
-    for depth in depths:
-        rates.append([rate * i / max(1, total - 1) for i in range(index, index + depth)])
-        index += depth
-    return rates
+    total = sum(depths)
+    rates = iter([rate * index / max(1, total - 1) for index in range(total)])
+    return [list(islice(rates, depth)) for depth in depths]

@@ -149,15 +149,6 @@ class FlatFormer(Network):
 
     family: ClassVar[str] = "flatformer"
     prefix: ClassVar[str] = "middle_encoder."
-    arch_keys: ClassVar[tuple[str, ...]] = (
-        "embed_dims",
-        "num_heads",
-        "num_blocks",
-        "mlp_ratio",
-        "group_size",
-        "window_size",
-        "grid_size",
-    )
     arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
         "waymo": {
             "embed_dims": 128,
