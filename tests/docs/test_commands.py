@@ -61,7 +61,7 @@ def folder(tmp_path, monkeypatch):
     """A folder of a reader who has this repository's files and wrote the documents' config."""
     for name in ("configs", "tools", "tests", "requirements", "docs", "Makefile"):
         (tmp_path / name).symlink_to(ROOT / name)
-    (config,) = (
+    config = next(  # the one that the commands after it call my_config.py
         b.text for b in blocks() if b.document == "docs/get_started.md" and "_base_" in b.text
     )
     (tmp_path / "my_config.py").write_text(config)
