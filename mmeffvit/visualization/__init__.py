@@ -13,11 +13,13 @@ from mmeffvit.visualization.segmentation import (
     draw_labels,
     draw_segmentation_sheet,
 )
+from mmeffvit.visualization.sheet import Page
 
 __all__ = [
     "Example",
     "LabelledExample",
     "Objects",
+    "Page",
     "draw_contact_sheet",
     "draw_curves",
     "draw_label_maps",

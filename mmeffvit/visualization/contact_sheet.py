@@ -7,9 +7,19 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from pycocotools import mask as mask_utils
 
 from mmeffvit.ops.points import greedy_matches
-from mmeffvit.visualization.sheet import OUTLINE, compose_sheet, font
+from mmeffvit.visualization.sheet import (
+    OUTLINE,
+    PALE,
+    Colour,
+    Page,
+    compose_sheet,
+    fit,
+    font,
+    hatching,
+)
 
 # far apart on light and dark grounds alike, also for most who cannot tell red from green
 PALETTE = (
@@ -23,11 +33,10 @@ PALETTE = (
     (214, 230, 60),
 )
 WRONG = (235, 30, 30)
-_CROWD = (225, 225, 225)
 _LEGEND = (
     (PALETTE[:3], "found: in the colour of its true object (IoU ≥ 0.5, same class)"),
     ((WRONG,), "wrong: matches no true object"),
-    ((_CROWD,), "hatched: a crowd, not counted"),
+    ((PALE,), "hatched: a crowd, not counted"),
 )
 # pictures are drawn this many times as large, and then shrunk
 _FINE = 2
@@ -83,8 +92,7 @@ def draw_contact_sheet(
     title: str = "",
     subtitle: str = "",
     score_thr: float = 0.5,
-    panel: int = 300,
-    columns: int = 2,
+    **page: int,
 ) -> Image.Image:
     """Draw examples, each as image, ground truth and prediction.
 
@@ -97,8 +105,7 @@ def draw_contact_sheet(
         title: In large letters on top.
         subtitle: Under the title.
         score_thr: Predictions below this score are left out.
-        panel: Side of the square that each picture is fitted into, in pixels.
-        columns: Examples beside one another.
+        **page: ``panel`` and ``columns`` of :class:`mmeffvit.visualization.Page`.
 
     Returns:
         The sheet, RGB.
@@ -111,10 +118,7 @@ def draw_contact_sheet(
         lambda index, size: draw_example(examples[index], classes, score_thr, size),
         titles=("Image", "Ground truth", f"Prediction (score ≥ {score_thr:g})"),
         legend=_LEGEND,
-        title=title,
-        subtitle=subtitle,
-        panel=panel,
-        columns=columns,
+        page=Page(title, subtitle, **page),
     )
 
 
@@ -152,13 +156,11 @@ def draw_example(
 
     colours = [PALETTE[index % len(PALETTE)] for index in range(len(truth))]
     found_colours = [
-        colours[match] if match >= 0 else (_CROWD if skip else WRONG)
+        colours[match] if match >= 0 else (PALE if skip else WRONG)
         for match, skip in zip(matches, ignored)
     ]
-    height, width = example.image.shape[:2]
-    scale = min(size[0] / width, size[1] / height)
-    fitted = (max(1, round(width * scale)), max(1, round(height * scale)))
-    image = Image.fromarray(example.image).resize(fitted, Image.Resampling.BICUBIC)
+    image = fit(example.image, size)
+    scale = image.width / example.image.shape[1]
     pictures = [
         image,
         _draw_objects(image, scale, truth, colours, classes, crowd),
@@ -181,12 +183,10 @@ def match_objects(
         For each prediction the index of the true object or -1, and whether it is to be left out of
         account because half of it lies in a crowd of its class.
     """
-    shared, area_found, area_true = _overlaps(found, truth)
-    iou = shared / np.maximum(area_found[:, None] + area_true[None] - shared, 1e-9)
+    overlap = _overlap(found, truth, crowd)
     same = np.asarray(found.labels)[:, None] == np.asarray(truth.labels)[None]
-    matches = assign(np.where(same & ~crowd, iou, -1.0), threshold)
-    inside = shared / np.maximum(area_found[:, None], 1e-9)
-    ignored = (matches < 0) & (same & crowd & (inside >= threshold)).any(1)
+    matches = assign(np.where(same & ~crowd, overlap, -1.0), threshold)
+    ignored = (matches < 0) & (same & crowd & (overlap >= threshold)).any(1)
     return matches, ignored
 
 
@@ -205,28 +205,27 @@ def assign(overlap: np.ndarray, threshold: float) -> np.ndarray:
     return greedy_matches(rows, columns, overlap[rows, columns], len(overlap)).numpy()
 
 
-def _overlaps(a: Objects, b: Objects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shared areas (N, M), areas of `a` (N,) and of `b` (M,); of masks where both have them."""
-    if a.masks is not None and b.masks is not None:
-        flat_a, flat_b = (
-            np.asarray(m, np.float32).reshape(len(m), int(np.prod(m.shape[1:])))
-            for m in (a.masks, b.masks)
-        )
-        if flat_a.size and flat_b.size:
-            return flat_a @ flat_b.T, flat_a.sum(1), flat_b.sum(1)
-        return np.zeros((len(a), len(b))), flat_a.sum(1), flat_b.sum(1)
-    box_a, box_b = (np.asarray(o.boxes, float).reshape(-1, 4) for o in (a, b))
-    start = np.maximum(box_a[:, None, :2], box_b[None, :, :2])
-    end = np.minimum(box_a[:, None, 2:], box_b[None, :, 2:])
-    areas = [(x[:, 2:] - x[:, :2]).clip(0).prod(1) for x in (box_a, box_b)]
-    return (end - start).clip(0).prod(-1), areas[0], areas[1]
+def _overlap(found: Objects, truth: Objects, crowd: np.ndarray) -> np.ndarray:
+    """IoU (N, M), of masks where both have them; of crowds the share of a prediction inside."""
+    if not len(found) or not len(truth):
+        return np.zeros((len(found), len(truth)))
+    with_masks = found.masks is not None and truth.masks is not None
+    regions = []
+    for objects in (found, truth):
+        if with_masks:
+            masks = np.asarray(objects.masks, np.uint8).transpose(1, 2, 0)
+            regions.append(mask_utils.encode(np.asfortranarray(masks)))
+        else:
+            boxes = np.asarray(objects.boxes, float)
+            regions.append(np.hstack((boxes[:, :2], boxes[:, 2:] - boxes[:, :2])))
+    return np.nan_to_num(mask_utils.iou(*regions, crowd.tolist()))
 
 
 def _draw_objects(
     image: Image.Image,
     scale: float,
     objects: Objects,
-    colours: Sequence[tuple[int, int, int]],
+    colours: Sequence[Colour],
     classes: Sequence[str],
     crowd: np.ndarray,
 ) -> Image.Image:
@@ -235,7 +234,7 @@ def _draw_objects(
     canvas = np.asarray(image.resize(size, Image.Resampling.BICUBIC), np.float32) * 0.75 + 32
     for index in range(len(objects)):
         region = _region(objects, index, size, scale * _FINE)
-        _fill(canvas, region, colours[index] if not crowd[index] else _CROWD, crowd[index])
+        _fill(canvas, region, colours[index] if not crowd[index] else PALE, crowd[index])
     canvas = cv2.resize(canvas, image.size, interpolation=cv2.INTER_AREA)
     picture = Image.fromarray(canvas.round().clip(0, 255).astype(np.uint8))
     taken: list[tuple[float, float, float, float]] = []
@@ -247,7 +246,7 @@ def _draw_objects(
             text = f"crowd: {text}"
         elif objects.scores is not None:
             text += f"  {objects.scores[index]:.2f}"
-        colour = _CROWD if crowd[index] else colours[index]
+        colour = PALE if crowd[index] else colours[index]
         _draw_tag(picture, text, np.asarray(objects.boxes[index]) * scale, colour, taken)
     return picture
 
@@ -263,9 +262,7 @@ def _region(objects: Objects, index: int, size: tuple[int, int], scale: float) -
     return region
 
 
-def _fill(
-    canvas: np.ndarray, region: np.ndarray, colour: tuple[int, int, int], hatched: bool
-) -> None:
+def _fill(canvas: np.ndarray, region: np.ndarray, colour: Colour, hatched: bool) -> None:
     """Tint a region of `canvas` (h, w, 3) in place and draw its outline; crowds are hatched."""
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     if not len(rows):
@@ -278,8 +275,7 @@ def _fill(
     inside, part = region[window].astype(np.uint8), canvas[window]
     opacity = np.full(inside.shape, np.float32(0.5))
     if hatched:
-        y, x = np.indices(inside.shape)
-        opacity = np.where((x + y) % (8 * _FINE) < 3 * _FINE, np.float32(0.75), np.float32(0.15))
+        opacity = hatching(inside.shape, _FINE)
     opacity = (opacity * inside)[..., None]
     part[:] = part * (1 - opacity) + np.float32(colour) * opacity
     thin, thick = (
@@ -296,7 +292,7 @@ def _draw_tag(
     picture: Image.Image,
     text: str,
     box: np.ndarray,
-    colour: tuple[int, int, int],
+    colour: Colour,
     taken: list[tuple[float, float, float, float]],
 ) -> None:
     """Write `text` on a small plate at a corner of `box`, where no other plate is."""

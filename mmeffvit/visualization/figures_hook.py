@@ -12,17 +12,21 @@ from PIL import Image
 
 from mmeffvit.visualization.curves import as_fractions, draw_curves, read_scalars
 from mmeffvit.visualization.files import save_picture
+from mmeffvit.visualization.sheet import Page
 
 
 class FiguresHook(Hook):
-    """Draws examples and curves; what an example is, its children know.
+    """Keep two figures in the work directory: ``predictions.png`` and ``curves.png``.
+
+    Both are drawn anew after each validation, so they show the state of the last one, also when
+    the run is stopped early or resumed; testing draws ``predictions.png`` alone. In a distributed
+    run the main process draws, from the examples that it has evaluated itself.
 
     Args:
-        num_images: Examples on the contact sheet.
-        panel: Side of the square each picture is fitted into, in pixels.
-        columns: Examples beside one another on the sheet.
+        num_images: Examples on the contact sheet, drawn by lot.
         title: Heading of both figures; the name of the experiment by default.
-        seed: Decides which examples are drawn.
+        seed: Decides the lot.
+        **page: ``panel`` and ``columns`` of :class:`mmeffvit.visualization.Page`.
     """
 
     # after LoggerHook, whose scalars the curves need
@@ -34,20 +38,15 @@ class FiguresHook(Hook):
     noun: ClassVar[str] = "images"
 
     def __init__(
-        self,
-        num_images: int = 8,
-        panel: int = 300,
-        columns: int = 2,
-        title: str | None = None,
-        seed: int = 0,
+        self, num_images: int = 8, title: str | None = None, seed: int = 0, **page: int
     ) -> None:
         if num_images < 1:
             raise ValueError(f"num_images is {num_images}; it must be at least 1")
+        Page(**page)  # says at once what is wrong
         self.num_images = num_images
-        self.panel = panel
-        self.columns = columns
         self.title = title
         self.seed = seed
+        self.page = page
         self._samples: list = []
         self._wanted: set[str] = set()
 
@@ -71,13 +70,12 @@ class FiguresHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None
     ) -> None:
         """Keep the predictions on the chosen images."""
-        self._keep(data_batch, outputs)
+        for index, sample in enumerate(outputs or ()):
+            wanted = sample.get(self.path_key) in self._wanted
+            if wanted and len(self._samples) < self.num_images:
+                self._samples.append(self._take(sample.cpu(), data_batch, index))
 
-    def after_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None
-    ) -> None:
-        """Keep the predictions on the chosen images."""
-        self._keep(data_batch, outputs)
+    after_test_iter = after_val_iter
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Draw both figures."""
@@ -100,12 +98,6 @@ class FiguresHook(Hook):
             if len(self._wanted) == count:
                 break
 
-    def _keep(self, data_batch: dict | None, outputs: Sequence | None) -> None:
-        for index, sample in enumerate(outputs or ()):
-            wanted = sample.get(self.path_key) in self._wanted
-            if wanted and len(self._samples) < self.num_images:
-                self._samples.append(self._take(sample.cpu(), data_batch, index))
-
     def _take(self, sample: Any, data_batch: dict | None, index: int) -> Any:
         """What is kept of a data sample until it is drawn."""
         return sample
@@ -120,8 +112,7 @@ class FiguresHook(Hook):
             dataset.metainfo,
             title=self._title(runner),
             subtitle=self._subtitle(runner, metrics),
-            panel=self.panel,
-            columns=self.columns,
+            **self.page,
         )
         path = Path(runner.work_dir, "predictions.png")
         save_picture(sheet, path)

@@ -24,34 +24,20 @@ from mmeffvit.visualization.segmentation import (
 
 @HOOKS.register_module()
 class DetectionFiguresHook(FiguresHook):
-    """Keep two figures in the work directory: ``predictions.png`` and ``curves.png``.
+    """Predictions of a detector beside the truth, and curves; see the parent for all about them.
 
-    Both are drawn anew after each validation, so they show the state of the last one, also when
-    the run is stopped early or resumed; testing draws ``predictions.png`` alone. Works for every
-    mmdet detector whose test pipeline loads annotations, as mmdet's own do. In a distributed run
-    the main process draws, from the images that it has evaluated itself.
+    Works for every mmdet detector whose test pipeline loads annotations, as mmdet's own do. Images
+    without any object are not shown.
 
     Args:
-        num_images: Examples on the contact sheet, drawn by lot from the images that hold objects.
         score_thr: Predictions below are not drawn.
-        panel: Side of the square each picture is fitted into, in pixels.
-        columns: Examples beside one another on the sheet.
-        title: Heading of both figures; the name of the experiment by default.
-        seed: Decides the lot.
+        **kwargs: As of :class:`FiguresHook`.
     """
 
     scores: ClassVar = {"bbox_mAP": "box AP", "segm_mAP": "mask AP"}
 
-    def __init__(
-        self,
-        num_images: int = 8,
-        score_thr: float = 0.5,
-        panel: int = 300,
-        columns: int = 2,
-        title: str | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(num_images, panel, columns, title, seed)
+    def __init__(self, *, score_thr: float = 0.5, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.score_thr = score_thr
 
     def _has_something(self, info: dict) -> bool:
@@ -65,16 +51,9 @@ class DetectionFiguresHook(FiguresHook):
 
 @HOOKS.register_module()
 class SegmentationFiguresHook(FiguresHook):
-    """DetectionFiguresHook's sibling for mmseg: ``predictions.png`` and ``curves.png``.
+    """Predictions of a segmentor beside the truth, and curves; arguments are the parent's.
 
     Works for every mmseg segmentor whose test pipeline loads annotations, as mmseg's own do.
-
-    Args:
-        num_images: Examples on the contact sheet, drawn by lot.
-        panel: Side of the square each picture is fitted into, in pixels.
-        columns: Examples beside one another on the sheet.
-        title: Heading of both figures; the name of the experiment by default.
-        seed: Decides the lot.
     """
 
     scores: ClassVar = {"mIoU": "mIoU"}

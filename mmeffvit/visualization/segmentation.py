@@ -10,15 +10,18 @@ from PIL import Image, ImageDraw
 from mmeffvit.visualization.sheet import (
     INK,
     OUTLINE,
+    PALE,
     PAPER,
+    Page,
     compose_sheet,
     draw_legend,
+    fit,
     font,
+    hatching,
     legend_height,
 )
 
 UNLABELLED = 255
-_UNLABELLED_COLOUR = (225, 225, 225)
 _OPACITY = 0.62
 _TITLE, _PAD, _LEAST_WIDTH = 24, 8, 220
 
@@ -61,10 +64,8 @@ def draw_labels(
     colours = np.asarray(palette, np.float32)[np.where(known, labels, 0)]
     opacity = np.full(labels.shape, np.float32(_OPACITY))
     if not known.all():
-        y, x = np.indices(labels.shape)
-        hatched = np.where((x + y) % 8 < 3, np.float32(0.75), np.float32(0.15))
-        colours[~known] = _UNLABELLED_COLOUR
-        opacity[~known] = hatched[~known]
+        colours[~known] = PALE
+        opacity[~known] = hatching(labels.shape)[~known]
     canvas = np.asarray(ground.convert("L").convert("RGB"), np.float32)
     canvas = canvas + opacity[..., None] * (colours - canvas)
     edges = np.zeros(labels.shape, bool)
@@ -115,8 +116,7 @@ def draw_segmentation_sheet(
     palette: Sequence[Sequence[int]],
     title: str = "",
     subtitle: str = "",
-    panel: int = 300,
-    columns: int = 2,
+    **page: int,
 ) -> Image.Image:
     """Draw examples, each as image, ground truth and prediction.
 
@@ -129,8 +129,7 @@ def draw_segmentation_sheet(
         palette: RGB of each class.
         title: In large letters on top.
         subtitle: Under the title.
-        panel: Side of the square that each picture is fitted into, in pixels.
-        columns: Examples beside one another.
+        **page: ``panel`` and ``columns`` of :class:`mmeffvit.visualization.Page`.
 
     Returns:
         The sheet, RGB.
@@ -141,12 +140,9 @@ def draw_segmentation_sheet(
 
     def draw_pictures(index: int, room: tuple[int, int]) -> tuple[list[Image.Image], str]:
         example = examples[index]
-        height, width = example.image.shape[:2]
-        scale = min(room[0] / width, room[1] / height)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image = Image.fromarray(example.image).resize(size, Image.Resampling.BICUBIC)
+        image = fit(example.image, room)
         maps = (example.truth, example.prediction)
-        pictures = [image, *(draw_labels(example.image, m, palette, size) for m in maps)]
+        pictures = [image, *(draw_labels(example.image, m, palette, image.size) for m in maps)]
         text = verdict(example.truth, example.prediction, len(classes))
         return pictures, f"{example.name}   {text}".strip()
 
@@ -156,10 +152,7 @@ def draw_segmentation_sheet(
         draw_pictures,
         titles=("Image", "Ground truth", "Prediction"),
         legend=make_legend(shown, classes, palette),
-        title=title,
-        subtitle=subtitle,
-        panel=panel,
-        columns=columns,
+        page=Page(title, subtitle, **page),
     )
 
 
@@ -170,7 +163,7 @@ def make_legend(
     present = sorted({int(label) for labels in maps for label in np.unique(labels)})
     legend = [([tuple(palette[c])], str(classes[c])) for c in present if 0 <= c < len(classes)]
     if any(not 0 <= label < len(classes) for label in present):
-        legend.append(([_UNLABELLED_COLOUR], "hatched: not labelled"))
+        legend.append(([PALE], "hatched: not labelled"))
     return legend
 
 

@@ -1,29 +1,58 @@
 """What all contact sheets share: pictures side by side in lines, titles, captions, a legend."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 INK, FAINT, PAPER, LINE = (28, 32, 38), (110, 118, 128), (255, 255, 255), (222, 226, 232)
 OUTLINE = (20, 20, 20)
+#: of hatched regions: what they are is not known, or does not count
+PALE = (225, 225, 225)
 _MARGIN, _GAP, _GROUP_GAP = 28, 8, 36
 _HEADER, _COLUMN_TITLE, _CAPTION, _FOOTER = 84, 30, 32, 16
 _LEGEND_LINE, _SWATCH = 24, 16
 
-Legend = Sequence[tuple[Sequence[tuple[int, int, int]], str]]
+Colour = tuple[int, int, int]
+"""Red, green and blue, from 0 to 255."""
+Legend = Sequence[tuple[Sequence[Colour], str]]
 """Entries of a legend: one colour or more, and what they stand for."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """How a sheet looks, whatever is on it.
+
+    Attributes:
+        title: In large letters on top.
+        subtitle: Under the title.
+        panel: Side of the square that each picture is fitted into, in pixels.
+        columns: Examples beside one another.
+
+    Raises:
+        ValueError: The panel or the number of columns is too small.
+    """
+
+    title: str = ""
+    subtitle: str = ""
+    panel: int = 300
+    columns: int = 2
+
+    def __post_init__(self) -> None:
+        if self.panel < 32 or self.columns < 1:
+            raise ValueError(
+                f"panel={self.panel} must be at least 32 and columns={self.columns} at least 1"
+            )
+
+
 def compose_sheet(
-    sizes: Sequence[tuple[int, int]],
+    sizes: Sequence[tuple[float, float]],
     draw_pictures: Callable[[int, tuple[int, int]], tuple[Sequence[Image.Image], str]],
     titles: Sequence[str],
     legend: Legend,
-    title: str = "",
-    subtitle: str = "",
-    panel: int = 300,
-    columns: int = 2,
+    page: Page,
 ) -> Image.Image:
     """Put the pictures of several examples on one sheet.
 
@@ -33,22 +62,17 @@ def compose_sheet(
             may have; returns its pictures, one per title, and its caption.
         titles: Headings of the pictures.
         legend: At the foot of the sheet.
-        title: In large letters on top.
-        subtitle: Under the title.
-        panel: Side of the square that each picture is fitted into, in pixels.
-        columns: Examples beside one another.
+        page: How it looks.
 
     Returns:
         The sheet, RGB.
 
     Raises:
-        ValueError: There is no example, or a size is not positive.
+        ValueError: There is no example.
     """
     if not sizes:
         raise ValueError("a contact sheet needs at least one example")
-    if panel < 32 or columns < 1:
-        raise ValueError(f"panel={panel} must be at least 32 and columns={columns} at least 1")
-    columns = min(columns, len(sizes))
+    panel, columns = page.panel, min(page.columns, len(sizes))
     starts = range(0, len(sizes), columns)
     # no line higher than its pictures need
     heights = [
@@ -62,8 +86,8 @@ def compose_sheet(
     size = (width, top + sum(heights) + len(heights) * _CAPTION + footer)
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((_MARGIN, 20), title, INK, font(26, bold=True))
-    draw.text((_MARGIN, 54), subtitle, FAINT, font(16))
+    draw.text((_MARGIN, 20), page.title, INK, font(26, bold=True))
+    draw.text((_MARGIN, 54), page.subtitle, FAINT, font(16))
     lefts = [_MARGIN + column * (group + _GROUP_GAP) for column in range(columns)]
     for left in lefts:
         for index, name in enumerate(titles):
@@ -83,6 +107,20 @@ def compose_sheet(
     draw.line((_MARGIN, y, width - _MARGIN, y), LINE, 1)
     draw_legend(draw, legend, _MARGIN, y + 11, width - 2 * _MARGIN)
     return sheet
+
+
+def fit(image: np.ndarray, room: tuple[int, int]) -> Image.Image:
+    """An image (H, W, 3) as large as a room, its width and height, allows."""
+    height, width = image.shape[:2]
+    scale = min(room[0] / width, room[1] / height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+
+
+def hatching(shape: tuple[int, int], fine: int = 1) -> np.ndarray:
+    """Opacity (H, W) of slanting stripes; in pictures to be shrunk, `fine` times as wide."""
+    y, x = np.indices(shape)
+    return np.where((x + y) % (8 * fine) < 3 * fine, np.float32(0.75), np.float32(0.15))
 
 
 def legend_height(legend: Legend, width: int) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from PIL import Image
 
 from mmeffvit.checkpoint import CheckpointError
@@ -56,7 +57,7 @@ def run(*arguments):
 
 
 def words(figure):
-    return " ".join(text.get_text() for text in figure.texts)
+    return " ".join(text.get_text() for text in figure.findobj(Text))
 
 
 def pictures(figure):

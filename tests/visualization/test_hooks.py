@@ -152,3 +152,7 @@ def test_is_found_by_its_name():
 def test_wrong_arguments():
     with pytest.raises(ValueError, match="num_images is 0"):
         DetectionFiguresHook(num_images=0)
+    with pytest.raises(ValueError, match="panel=8 must be at least 32"):
+        DetectionFiguresHook(panel=8)
+    with pytest.raises(TypeError, match="pannel"):
+        DetectionFiguresHook(pannel=300)

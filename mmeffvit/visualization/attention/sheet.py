@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from mmeffvit.visualization.attention.maps import MapRow, TokenMap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 _INK, _FAINT, _WARNING, _LINE = "#1c2026", "#5a636e", "#b3400a", "#dde2e8"
@@ -19,7 +21,10 @@ _INK, _FAINT, _WARNING, _LINE = "#1c2026", "#5a636e", "#b3400a", "#dde2e8"
 _DPI, _FINE = 100, 1.3
 _PANEL, _GAP, _MARGIN, _COLUMNS = 236, 12, 24, 4
 _SECTION, _LINE_HEIGHT, _TITLE, _ROW_GAP = 40, 19, 22, 22
-_BAR = 76
+#: mean width of a letter, as a share of its size
+_LETTER = 0.5
+#: colours of a legend
+_BAR = 54
 
 
 @dataclass(frozen=True)
@@ -67,104 +72,104 @@ def draw_sheet(
     height = 2 * _MARGIN + panel[0]
     for _, lines in arranged:
         height += _SECTION + sum(_words_above(line) + panel[0] + _ROW_GAP for line in lines)
-    page = _Page(room + 2 * _MARGIN, round(height))
+    page = _make_page(room + 2 * _MARGIN, round(height))
 
     y = float(_MARGIN)
-    _show(page.axes(_MARGIN, y, panel), image, size, query)
+    _show(_panel(page, _MARGIN, y, panel), image, size, query)
     left, under = _MARGIN + panel[1] + 20, y + 30
-    page.text(left, y - 3, title, 16, fontweight="bold")
+    _write(page, left, y - 3, title, 16, fontweight="bold")
     for text, colour in [*((fact, _FAINT) for fact in facts), (warning, _WARNING)]:
-        for part in _wrap(text, 10.5, room + _MARGIN - left):
-            page.text(left, under, part, 10.5, colour)
-            under += _LINE_HEIGHT + 2
+        text = _wrap(text, 10.5, room + _MARGIN - left)
+        _write(page, left, under, text, 10.5, colour)
+        under += (text.count("\n") + 1) * _LINE_HEIGHT + 2
     y += panel[0] + _ROW_GAP
     for section, lines in arranged:
-        page.line(y)
-        page.text(_MARGIN, y + 9, section.title, 12, fontweight="bold")
+        page.hlines(y, _MARGIN, _MARGIN + room, _LINE, linewidth=1)
+        _write(page, _MARGIN, y + 9, section.title, 12, fontweight="bold")
         y += _SECTION
         for line in lines:
             below = y + _words_above(line)
             for block, x in zip(line, (_MARGIN, _MARGIN + room - line[-1].width)):
-                block.draw_words(page, x, y, below)
+                _write(page, x, y - 4, block.note, 9.5, _FAINT)
+                _draw_legend(page, x + block.width, y + 4, block.row)
                 for index, token_map in enumerate(block.row.maps):
-                    axes = page.axes(x + index * (_PANEL + _GAP), below, panel)
+                    left = x + index * (_PANEL + _GAP)
+                    _write(page, left, below - 17, token_map.title, 9)
+                    axes = _panel(page, left, below, panel)
                     _show(axes, image, size, query, block.row, token_map, block.strides[index])
             y = below + panel[0] + _ROW_GAP
-    return page.figure
+    return page.get_figure()
 
 
-class _Page:
-    """A figure that is filled from the top, measured in pixels."""
+def _make_page(width: int, height: int) -> Axes:
+    """Axes over a whole figure, in pixels, y downwards."""
+    from matplotlib.figure import Figure
 
-    def __init__(self, width: int, height: int):
-        from matplotlib.figure import Figure
-
-        self.width, self.height = width, height
-        self.figure = Figure((width / _DPI, height / _DPI), dpi=_DPI * _FINE, facecolor="white")
-
-    def text(self, x: float, y: float, text: str, points: float, colour: str = _INK, **kwargs):
-        """Write with the upper left corner at (x, y)."""
-        kwargs = {"ha": "left", "va": "top", "parse_math": False, **kwargs}
-        self.figure.text(
-            x / self.width, 1 - y / self.height, text, fontsize=points, color=colour, **kwargs
-        )
-
-    def axes(self, x: float, y: float, size: tuple[float, float]) -> Axes:
-        """Axes with the upper left corner at (x, y), of a height and a width."""
-        box = (x / self.width, 1 - (y + size[0]) / self.height)
-        return self.figure.add_axes((*box, size[1] / self.width, size[0] / self.height))
-
-    def line(self, y: float) -> None:
-        """A line from margin to margin."""
-        from matplotlib.lines import Line2D
-
-        ends = [_MARGIN / self.width, 1 - _MARGIN / self.width]
-        self.figure.add_artist(Line2D(ends, [1 - y / self.height] * 2, color=_LINE, linewidth=1))
+    figure = Figure((width / _DPI, height / _DPI), dpi=_DPI * _FINE, facecolor="white")
+    page = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    page.set_axis_off()
+    return page
 
 
+def _write(page: Axes, x: float, y: float, text: str, points: float, colour=_INK, **kwargs) -> None:
+    """Write lines, the upper left corner of the first at (x, y)."""
+    kwargs = {"fontsize": points, "color": colour, "va": "top", "parse_math": False, **kwargs}
+    for index, line in enumerate(text.splitlines()):
+        page.text(x, y + index * _LINE_HEIGHT, line, **kwargs)
+
+
+def _panel(page: Axes, x: float, y: float, size: tuple[float, float]) -> Axes:
+    """Axes with the upper left corner at (x, y), of a height and a width."""
+    from matplotlib.transforms import Bbox
+
+    box = Bbox.from_extents(x, y + size[0], x + size[1], y)
+    return page.figure.add_axes(box.transformed(page.transData - page.figure.transFigure).bounds)
+
+
+def _draw_legend(page: Axes, right: float, y: float, row: MapRow) -> None:
+    """Colours between the words for the first and the last, up to `right` and around `y`."""
+    from matplotlib.offsetbox import AnnotationBbox, HPacker, OffsetImage, TextArea
+
+    if row.legend is None:
+        return
+    colours = _colour_map(row)(np.linspace(0, 1, _BAR))
+    # over grey, as on the pictures
+    opacity = colours[:, 3:]
+    bar = OffsetImage(np.tile(colours[:, :3] * opacity + 0.5 * (1 - opacity), (8, 1, 1)))
+    low, high = (TextArea(word, textprops={"fontsize": 9, "color": _FAINT}) for word in row.legend)
+    parts = HPacker(children=[low, bar, high], align="center", pad=0, sep=6)
+    page.add_artist(AnnotationBbox(parts, (right, y), box_alignment=(1, 0.5), frameon=False, pad=0))
+
+
+@dataclass(frozen=True)
 class _Block:
-    """A row of maps with its words, in the width that it gets."""
+    """A row of maps in the width that it gets, and its note in lines that fit beside the legend."""
 
-    def __init__(self, row: MapRow, strides: Sequence[int], width: float):
-        self.row, self.strides, self.width = row, strides, width
+    row: MapRow
+    strides: Sequence[int]
+    width: float
+
+    @property
+    def note(self) -> str:
         legend = 0.0
-        if row.legend:
-            legend = sum(_text_width(word, 9) for word in row.legend) + _BAR + 50
-        self.note = _wrap(row.note, 9.5, width - legend)
-
-    def draw_words(self, page: _Page, x: float, y: float, below: float) -> None:
-        """The note from (x, y), the legend at its right, and titles above the maps at `below`."""
-        for index, part in enumerate(self.note):
-            page.text(x, y - 4 + index * _LINE_HEIGHT, part, 9.5, _FAINT)
-        for index, token_map in enumerate(self.row.maps):
-            page.text(x + index * (_PANEL + _GAP), below - 17, token_map.title, 9)
         if self.row.legend:
-            low, high = self.row.legend
-            right = x + self.width
-            bar = right - _text_width(high, 9) - 8 - _BAR
-            page.text(right, y - 3, high, 9, _FAINT, ha="right")
-            page.text(bar - 8, y - 3, low, 9, _FAINT, ha="right")
-            axes = page.axes(bar, y - 2, (11, _BAR))
-            extent = {"extent": (0, 1, 0, 1), "aspect": "auto"}
-            # over grey, as on the pictures
-            axes.imshow([[0.5]], "gray", vmin=0, vmax=1, **extent)
-            axes.imshow(_colour(np.linspace(0, 1, 64)[None], self.row, (0, 1)), **extent)
-            axes.set_axis_off()
+            legend = sum(map(len, self.row.legend)) * 9 * _LETTER * _DPI / 72 + 130
+        return _wrap(self.row.note, 9.5, self.width - legend)
 
 
 def _arrange(section: Section, columns: int, room: float) -> list[list[_Block]]:
     """The rows of a section as lines of blocks: short ones share a line."""
     lines: list[list[_Block]] = []
     short = columns // 2
+    half = short * (_PANEL + _GAP) - _GAP
     for row in section.rows:
         strides = section.strides
         if isinstance(strides, int):
             strides = [strides] * len(row.maps)
-        half = short * (_PANEL + _GAP) - _GAP
         last = lines[-1] if lines else []
         if len(row.maps) <= short and len(last) == 1 and len(last[0].row.maps) <= short:
             # words of the left one end before those of the right one begin
-            left = _Block(last[0].row, last[0].strides, half - _GAP)
+            left = replace(last[0], width=half - _GAP)
             lines[-1] = [left, _Block(row, strides, half)]
         else:
             lines.append([_Block(row, strides, room)])
@@ -173,40 +178,22 @@ def _arrange(section: Section, columns: int, room: float) -> list[list[_Block]]:
 
 def _words_above(line: Sequence[_Block]) -> float:
     """Height of notes and titles."""
-    return max(len(block.note) for block in line) * _LINE_HEIGHT + _TITLE
+    return max(block.note.count("\n") + 1 for block in line) * _LINE_HEIGHT + _TITLE
 
 
-def _text_width(text: str, points: float) -> float:
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-
-    properties = FontProperties(size=points)
-    width, _, _ = text_to_path.get_text_width_height_descent(text, properties, ismath=False)
-    return width * _DPI / 72
-
-
-def _wrap(text: str, points: float, room: float) -> list[str]:
+def _wrap(text: str, points: float, room: float) -> str:
     """Break a sentence where its words no longer fit."""
-    lines: list[str] = []
-    for word in text.split():
-        if lines and _text_width(f"{lines[-1]} {word}", points) <= room:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines
+    return textwrap.fill(text, max(1, int(room / (points * _LETTER * _DPI / 72))))
 
 
-def _colour(
-    values: np.ndarray, row: MapRow, limits: tuple[float, float] | None = None
-) -> np.ndarray:
-    """Numbers (H, W) to RGBA; not-a-number is transparent."""
+def _colour_map(row: MapRow) -> Colormap:
+    """Colours of a row with their opacity; not-a-number is transparent."""
     from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
 
-    low, high = limits or (np.nanmin(values), np.nanmax(values))
-    part = ((values - low) / max(high - low, 1e-12)).clip(0, 1)
-    rgba = colormaps[row.colours](np.nan_to_num(part))
-    rgba[..., 3] = np.nan_to_num(row.opacity[0] + (row.opacity[1] - row.opacity[0]) * part)
-    return rgba
+    colours = colormaps[row.colours](np.linspace(0, 1, 256))
+    colours[:, 3] = np.linspace(*row.opacity, 256)
+    return ListedColormap(colours)
 
 
 def _show(
@@ -227,10 +214,10 @@ def _show(
         grey = image.astype(np.float32).mean(-1) * 0.8 + 51
         axes.imshow(grey, "gray", extent=extent, vmin=0, vmax=255, interpolation="antialiased")
         values = token_map.values.detach().float().cpu().numpy()
-        if values.ndim == 2:
-            values = _colour(values, row, token_map.limits)
+        low, high = token_map.limits or (np.nanmin(values), np.nanmax(values))
         covered = (0, values.shape[1] * stride, values.shape[0] * stride, 0)
-        axes.imshow(values, extent=covered, interpolation="nearest")
+        colours = {"cmap": _colour_map(row), "vmin": low, "vmax": max(high, low + 1e-12)}
+        axes.imshow(values, extent=covered, interpolation="nearest", **colours)
     axes.set(xlim=extent[:2], ylim=extent[2:], xticks=(), yticks=(), aspect="auto")
     axes.spines[:].set_visible(False)
     if query is not None:

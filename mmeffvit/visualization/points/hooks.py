@@ -17,33 +17,23 @@ from mmeffvit.visualization.points.sweeps import Boxes, SweepExample, draw_sweep
 
 @HOOKS.register_module()
 class PointSegFiguresHook(FiguresHook):
-    """Keep two figures in the work directory: ``predictions.png`` and ``curves.png``.
+    """Predicted classes of rooms beside the true ones, and curves.
 
-    Both are drawn anew after each validation; testing draws ``predictions.png`` alone. It shows
-    rooms from two opposite corners, in their colours, with true and with predicted classes. Points
-    and colours are those of the room's file.
+    Rooms are shown from two opposite corners, in their colours, with true and with predicted
+    classes. Points and colours are those of the room's file.
 
     Args:
         num_images: Rooms on the contact sheet, drawn by lot.
         panel: Width of each picture in pixels.
-        columns: Views beside one another on the sheet.
-        title: Heading of both figures; the name of the experiment by default.
-        seed: Decides the lot.
+        **kwargs: As of :class:`FiguresHook`.
     """
 
     scores: ClassVar = {"mIoU": "mIoU", "mAcc": "mAcc", "allAcc": "accuracy of points"}
     path_key: ClassVar = "lidar_path"
     noun: ClassVar = "rooms"
 
-    def __init__(
-        self,
-        num_images: int = 3,
-        panel: int = 320,
-        columns: int = 2,
-        title: str | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(num_images, panel, columns, title, seed)
+    def __init__(self, num_images: int = 3, *, panel: int = 320, **kwargs: Any) -> None:
+        super().__init__(num_images, panel=panel, **kwargs)
 
     def _draw(self, samples: list, metainfo: dict, **texts: Any) -> Image.Image:
         examples = [to_room_example(sample) for sample in samples]
@@ -54,7 +44,7 @@ class PointSegFiguresHook(FiguresHook):
 
 @HOOKS.register_module()
 class PointDetFiguresHook(FiguresHook):
-    """PointSegFiguresHook's sibling for sweeps: true and predicted boxes from above.
+    """Predicted boxes in sweeps beside the true ones, from above, and curves.
 
     Args:
         num_images: Sweeps on the contact sheet, drawn by lot from those that hold objects.
@@ -62,10 +52,7 @@ class PointDetFiguresHook(FiguresHook):
         iou_thr: Overlap from above at which a box counts as found.
         bounds: Least x and y, largest x and y of what is drawn, in metres; by default what the
             points need.
-        panel: Side of the square each picture is fitted into, in pixels.
-        columns: Sweeps beside one another on the sheet.
-        title: Heading of both figures; the name of the experiment by default.
-        seed: Decides the lot.
+        **kwargs: As of :class:`FiguresHook`.
     """
 
     scores: ClassVar = {"AP_3d": "AP in space", "AP_bev": "AP from above"}
@@ -75,18 +62,14 @@ class PointDetFiguresHook(FiguresHook):
     def __init__(
         self,
         num_images: int = 6,
+        *,
         score_thr: float = 0.3,
         iou_thr: float = 0.3,
         bounds: Sequence[float] | None = None,
-        panel: int = 420,
-        columns: int = 2,
-        title: str | None = None,
-        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(num_images, panel, columns, title, seed)
-        self.score_thr = score_thr
-        self.iou_thr = iou_thr
-        self.bounds = bounds
+        super().__init__(num_images, **kwargs)
+        self.options = {"score_thr": score_thr, "iou_thr": iou_thr, "bounds": bounds}
 
     def _has_something(self, info: dict) -> bool:
         return len(info.get("gt_labels_3d", ())) > 0
@@ -96,14 +79,7 @@ class PointDetFiguresHook(FiguresHook):
         return to_sweep_example(sample, data_batch["inputs"]["points"][index])
 
     def _draw(self, samples: list, metainfo: dict, **texts: Any) -> Image.Image:
-        return draw_sweep_sheet(
-            samples,
-            metainfo["classes"],
-            score_thr=self.score_thr,
-            iou_thr=self.iou_thr,
-            bounds=self.bounds,
-            **texts,
-        )
+        return draw_sweep_sheet(samples, metainfo["classes"], **self.options, **texts)
 
 
 def to_room_example(sample: Any) -> RoomExample:

@@ -9,9 +9,8 @@ from PIL import Image
 
 from mmeffvit.visualization.points.cloud import draw_clouds
 from mmeffvit.visualization.segmentation import make_legend, verdict
-from mmeffvit.visualization.sheet import compose_sheet
+from mmeffvit.visualization.sheet import PALE, Page, compose_sheet
 
-_UNLABELLED_COLOUR = (225, 225, 225)
 #: where the camera stands, in degrees from +x towards +y: corners across from each other
 _CORNERS = (235.0, 55.0)
 #: height and width of a picture
@@ -45,8 +44,7 @@ def draw_room_sheet(
     palette: Sequence[Sequence[int]],
     title: str = "",
     subtitle: str = "",
-    panel: int = 300,
-    columns: int = 2,
+    **page: int,
 ) -> Image.Image:
     """Draw rooms, each in its colours, with its true classes and with the predicted ones.
 
@@ -60,8 +58,7 @@ def draw_room_sheet(
         palette: RGB of each class.
         title: In large letters on top.
         subtitle: Under the title.
-        panel: Width of a picture in pixels.
-        columns: Views beside one another.
+        **page: ``panel`` and ``columns``, of views, of :class:`mmeffvit.visualization.Page`.
 
     Returns:
         The sheet, RGB.
@@ -97,10 +94,7 @@ def draw_room_sheet(
         draw_pictures,
         titles=("Room", "Ground truth", "Prediction"),
         legend=legend,
-        title=title,
-        subtitle=subtitle,
-        panel=panel,
-        columns=columns,
+        page=Page(title, subtitle, **page),
     )
 
 
@@ -109,7 +103,7 @@ def colour_labels(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.nd
     labels = np.asarray(labels)
     known = (labels >= 0) & (labels < len(palette))
     colours = np.asarray(palette, np.float32)[np.where(known, labels, 0)]
-    colours[~known] = _UNLABELLED_COLOUR
+    colours[~known] = PALE
     return colours
 
 

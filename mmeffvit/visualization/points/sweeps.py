@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from mmeffvit.ops.points import bev_boxes, box_corners, rotated_iou
 from mmeffvit.visualization.contact_sheet import WRONG, assign
-from mmeffvit.visualization.sheet import INK, PAPER, Legend, compose_sheet, font
+from mmeffvit.visualization.sheet import INK, PAPER, Colour, Legend, Page, compose_sheet, font
 
 #: of classes, far apart also for most who cannot tell red from green, and far from WRONG
 _CLASS_COLOURS = (
@@ -79,8 +79,7 @@ def draw_sweep_sheet(
     score_thr: float = 0.3,
     iou_thr: float = 0.3,
     bounds: Sequence[float] | None = None,
-    panel: int = 420,
-    columns: int = 2,
+    **page: int,
 ) -> Image.Image:
     """Draw sweeps from above, each with its true and with the predicted boxes.
 
@@ -93,8 +92,7 @@ def draw_sweep_sheet(
         iou_thr: Overlap from above at which a box counts as found.
         bounds: Least x and y, largest x and y of what is drawn, in metres; by default what all
             points need.
-        panel: Side of the square that each picture is fitted into, in pixels.
-        columns: Examples beside one another.
+        **page: ``panel``, 420 by default, and ``columns`` of :class:`mmeffvit.visualization.Page`.
 
     Returns:
         The sheet, RGB.
@@ -137,17 +135,14 @@ def draw_sweep_sheet(
         draw_pictures,
         titles=("Ground truth", f"Prediction (score ≥ {score_thr:g})"),
         legend=_legend(classes, iou_thr),
-        title=title,
-        subtitle=subtitle,
-        panel=panel,
-        columns=columns,
+        page=Page(title, subtitle, **{"panel": 420, **page}),
     )
 
 
 def draw_bev(
     points: np.ndarray,
     boxes: Boxes,
-    colours: Sequence[tuple[int, int, int]] | None = None,
+    colours: Sequence[Colour] | None = None,
     bounds: Sequence[float] | None = None,
     size: tuple[int, int] = (420, 420),
     missed: Boxes | None = None,
@@ -229,7 +224,7 @@ def match_boxes(
     return matches, skipped
 
 
-def class_colour(label: int) -> tuple[int, int, int]:
+def class_colour(label: int) -> Colour:
     """The colour of a class on sheets of sweeps."""
     return _CLASS_COLOURS[int(label) % len(_CLASS_COLOURS)]
 
