@@ -434,7 +434,9 @@ def test_maps_may_be_larger_than_the_image():
 def test_words_stay_on_the_sheet():
     image = np.zeros((96, 32, 3), np.uint8)
     figure = draw_attention(hybrid(), image, size=(96, 32), blocks=(0, -1))
-    renderer = FigureCanvasAgg(figure).get_renderer()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # puts the words of legends in their places
+    renderer = canvas.get_renderer()
     width, height = figure.canvas.get_width_height()
     assert len(texts(figure)) > 40
     for text in texts(figure):
