@@ -7,6 +7,9 @@ import pytest
 from mmeffvit.compat.moved import moved_names
 
 MOVED = [
+    ("mmeffvit.models.points.condaformer", "ConDaFormer", "mmeffvit.models.points.backbones"),
+    ("mmeffvit.models.points.flatformer", "FlatFormer", "mmeffvit.models.points.backbones"),
+    ("mmeffvit.models.points.structures", "PointDataSample", "mmeffvit.structures"),
     ("mmeffvit.datasets", "ensure_digits", "mmeffvit.demo_data.digits"),
     ("mmeffvit.datasets", "DIGITS_METAINFO", "mmeffvit.demo_data.digits"),
     ("mmeffvit.datasets.digits", "write_digits", "mmeffvit.demo_data.digits"),

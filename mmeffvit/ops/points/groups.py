@@ -80,6 +80,12 @@ class EqualGroups:
     mask: Tensor | None
     group_size: int
 
+    def along(self, order: Tensor) -> EqualGroups:
+        """The groups for tokens whose row (N) at every place of the order is given."""
+        slot_of_token = torch.empty_like(order)
+        slot_of_token[order] = self.slot_of_token
+        return EqualGroups(order[self.slots], slot_of_token, self.mask, self.group_size)
+
 
 def equal_groups(offset: Tensor, group_size: int) -> EqualGroups:
     """Cut every sample into groups of equal size.

@@ -14,8 +14,14 @@ from mmeffvit.models.points import (
     FlatFormer,
     PointDetector,
 )
-from mmeffvit.models.points.backbones.flatformer import ORDERS, TokenGroups
-from mmeffvit.ops.points import batch_to_offset, dynamic_voxelize, equal_groups, window_snake_order
+from mmeffvit.models.points.backbones.flatformer import ORDERS
+from mmeffvit.ops.points import (
+    EqualGroups,
+    batch_to_offset,
+    dynamic_voxelize,
+    equal_groups,
+    window_snake_order,
+)
 from mmeffvit.testing.families.base import GoldenFamily, named
 
 #: block and layer of the operators alone
@@ -85,7 +91,7 @@ def _alone(network: FlatFormer, tensors: dict[str, Tensor]) -> dict[str, Tensor]
         if f"{prefix}/out" in tensors:
             x, pos = tensors[f"{prefix}/in/src_grouped"], tensors[f"{prefix}/in/pe_grouped"]
             slots = torch.arange(len(x))
-            groups = TokenGroups(slots, slots, None, network.group_size)
+            groups = EqualGroups(slots, slots, None, network.group_size)
             outputs[f"{prefix}/out"] = module(x, pos, groups)
     return outputs
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from mmeffvit.checkpoint import CheckpointError, convert_official, load_weights
 from mmeffvit.models.points import DynamicVFE, FlatFormer
-from mmeffvit.models.points.backbones.flatformer import TokenGroups
+from mmeffvit.models.points.backbones import flatformer
 from mmeffvit.ops.points import dynamic_voxelize
 from mmeffvit.registry import MODELS
 from mmeffvit.testing import TOLERANCES, check_golden, relative_rms_error
@@ -165,8 +165,8 @@ class TestMiddleEncoder:
 
     def test_groups_are_made_once(self, tiny, monkeypatch):
         network, calls = FlatFormer({**TINY, "num_blocks": 3}).eval(), []
-        along = TokenGroups.along
-        monkeypatch.setattr(TokenGroups, "along", lambda *a: calls.append(1) or along(*a))
+        make = flatformer.equal_groups
+        monkeypatch.setattr(flatformer, "equal_groups", lambda *a: calls.append(1) or make(*a))
         network(*pillars(), 2)
         assert len(calls) == 1
 

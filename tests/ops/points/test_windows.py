@@ -102,6 +102,11 @@ def test_groups_slot_by_slot(counts):
         assert groups.mask is None
     else:
         assert groups.mask.flatten().tolist() == mask
+    # the same groups of tokens that lie in another order: each finds its own slot
+    order = torch.randperm(sum(counts))
+    along = groups.along(order)
+    assert torch.equal(along.slots, order[groups.slots])
+    assert torch.equal(along.slots[along.slot_of_token], torch.arange(sum(counts)))
 
 
 def test_groups_of_empty_samples():

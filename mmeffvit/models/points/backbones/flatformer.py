@@ -6,7 +6,6 @@ The middle encoder of a detector: features of pillars in, a bird's-eye-view map 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +14,13 @@ from torch import Tensor, nn
 
 from mmeffvit.models.network import Network
 from mmeffvit.models.official import KeyRule
-from mmeffvit.ops.points import bev_scatter, check_voxels, equal_groups, window_snake_order
+from mmeffvit.ops.points import (
+    EqualGroups,
+    bev_scatter,
+    check_voxels,
+    equal_groups,
+    window_snake_order,
+)
 from mmeffvit.registry import MODELS
 
 #: (axis, shifted) of the layers of a block, in their order
@@ -24,50 +29,6 @@ ORDERS = (("x", False), ("x", True), ("y", False), ("y", True))
 _ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
 #: the authors' pi
 _PI = 3.1415
-
-
-@dataclass(frozen=True)
-class TokenGroups:
-    """Tokens in groups of equal size, along one curve.
-
-    Attributes:
-        rows: (S) token of every slot, S a multiple of the group size.
-        slots: (N) slot of every token whose result counts.
-        mask: (S / G, G) bool, False for slots that no key is taken from; None if there are none.
-        group_size: Tokens G of a group.
-    """
-
-    rows: Tensor
-    slots: Tensor
-    mask: Tensor | None
-    group_size: int
-
-    @classmethod
-    def along(
-        cls,
-        coors: Tensor,
-        window_size: tuple[int, int],
-        grid_size: tuple[int, int],
-        group_size: int,
-    ) -> list[TokenGroups]:
-        """Groups along each curve of `ORDERS`.
-
-        Args:
-            coors: (N, 4) int64, (batch, z, y, x), each pillar once; rows in any order.
-            window_size: Sides of a window along x and y, in pillars.
-            grid_size: Pillars along x and y.
-            group_size: Tokens G of a group.
-        """
-        counts = torch.bincount(coors[:, 0])
-        # samples without pillars have no groups
-        groups = equal_groups(counts[counts > 0].cumsum(0), group_size)
-        orders = []
-        for axis, shifted in ORDERS:
-            order = window_snake_order(coors, window_size, grid_size, axis, shifted)
-            slots = torch.empty_like(order)
-            slots[order] = groups.slot_of_token
-            orders.append(cls(order[groups.slots], slots, groups.mask, group_size))
-        return orders
 
 
 class GroupAttention(nn.Module):
@@ -84,19 +45,19 @@ class GroupAttention(nn.Module):
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
         self.proj = nn.Linear(embed_dims, embed_dims)
 
-    def forward(self, x: Tensor, pos: Tensor, groups: TokenGroups) -> Tensor:
+    def forward(self, x: Tensor, pos: Tensor, groups: EqualGroups) -> Tensor:
         """(N, C) tokens with (N, C) positions to (N, C)."""
         channels = x.shape[1]
         weight, bias = self.qkv.weight, self.qkv.bias
         qk = F.linear(x + pos, weight[: 2 * channels], bias[: 2 * channels])
         v = F.linear(x, weight[2 * channels :], bias[2 * channels :])
-        qkv = torch.cat((qk, v), dim=1).index_select(0, groups.rows)
+        qkv = torch.cat((qk, v), dim=1).index_select(0, groups.slots)
         qkv = qkv.view(-1, groups.group_size, 3, self.num_heads, channels // self.num_heads)
         mask = None if groups.mask is None else groups.mask[:, None, None]
         out = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4), attn_mask=mask)
         out = out.transpose(1, 2).reshape(-1, channels)
         # what duplicates would get is not needed
-        return self.proj(out.index_select(0, groups.slots))
+        return self.proj(out.index_select(0, groups.slot_of_token))
 
 
 class FlatFormerLayer(nn.Module):
@@ -111,7 +72,7 @@ class FlatFormerLayer(nn.Module):
         self.fc2 = nn.Linear(mlp_ratio * embed_dims, embed_dims)
         self.norm2 = nn.LayerNorm(embed_dims)
 
-    def forward(self, x: Tensor, pos: Tensor, groups: TokenGroups) -> Tensor:
+    def forward(self, x: Tensor, pos: Tensor, groups: EqualGroups) -> Tensor:
         x = self.norm1(x + self.attn(x, pos, groups))
         return self.norm2(x + self.fc2(self.activation(self.fc1(x))))
 
@@ -289,13 +250,21 @@ class FlatFormer(Network):
         coors = self._check(voxel_features, coors, batch_size)
         x = voxel_features
         if len(x):
-            orders = TokenGroups.along(coors, self.window_size, self.grid_size, self.group_size)
+            orders = self._groups(coors)
             pos = self.position_embedding(coors).to(x.dtype)
             for block in self.blocks:
                 for layer, groups in zip(block, orders):
                     x = self.run_block(layer, x, pos, groups)
         width, height = self.grid_size
         return bev_scatter(x, coors, batch_size, height, width)
+
+    def _groups(self, coors: Tensor) -> list[EqualGroups]:
+        """Groups of pillars along each curve of `ORDERS`."""
+        counts = torch.bincount(coors[:, 0])
+        # samples without pillars have no groups
+        groups = equal_groups(counts[counts > 0].cumsum(0), self.group_size)
+        sizes = self.window_size, self.grid_size
+        return [groups.along(window_snake_order(coors, *sizes, *order)) for order in ORDERS]
 
     def _check(self, feats: Tensor, coors: Tensor, batch_size: int) -> Tensor:
         if coors.is_floating_point() or coors.dtype == torch.bool:
