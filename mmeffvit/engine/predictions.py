@@ -108,10 +108,7 @@ class DetectionWriter(PredictionWriter):
         """Draw an image and note what is in it."""
         image = mmcv.imread(str(path), channel_order="rgb")
         height, width = image.shape[:2]
-        found = to_objects(sample.pred_instances, (height, width))
-        if found.scores is not None:
-            found = found.select(found.scores >= self.score_thr)
-            found = found.select(np.argsort(-found.scores, kind="stable"))
+        found = to_objects(sample.pred_instances, (height, width)).best(self.score_thr)
         image_id = len(self._images) + 1
         self._images.append(
             {"id": image_id, "file_name": str(path), "height": height, "width": width}

@@ -1,7 +1,10 @@
 """Contact sheets: image, ground truth and prediction side by side, one line per example."""
 
+from __future__ import annotations
+
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -20,6 +23,9 @@ from mmeffvit.visualization.sheet import (
     font,
     hatching,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # far apart on light and dark grounds alike, also for most who cannot tell red from green
 PALETTE = (
@@ -42,8 +48,27 @@ _LEGEND = (
 _FINE = 2
 
 
+class Rows:
+    """Arrays of equal length, one row for each thing in an example; a dataclass makes them."""
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def select(self, keep: np.ndarray) -> Self:
+        """The rows that `keep`, an index or a mask, chooses."""
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return type(self)(*(None if value is None else value[keep] for value in values))
+
+    def best(self, score_thr: float) -> Self:
+        """What scores at least so much, best first; everything where there are no scores."""
+        if self.scores is None:
+            return self
+        order = np.argsort(-self.scores, kind="stable")
+        return self.select(order[self.scores[order] >= score_thr])
+
+
 @dataclasses.dataclass
-class Objects:
+class Objects(Rows):
     """Objects in one image.
 
     Attributes:
@@ -59,14 +84,6 @@ class Objects:
     masks: np.ndarray | None = None
     scores: np.ndarray | None = None
     crowd: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    def select(self, keep: np.ndarray) -> "Objects":
-        """The objects that `keep`, an index or a mask, chooses."""
-        values = (getattr(self, field.name) for field in dataclasses.fields(self))
-        return Objects(*(None if value is None else value[keep] for value in values))
 
 
 @dataclasses.dataclass
@@ -147,10 +164,7 @@ def draw_example(
     example: Example, classes: Sequence[str], score_thr: float, size: tuple[int, int]
 ) -> tuple[list[Image.Image], str]:
     """The three pictures of an example, at most `size` (width, height) large, and its caption."""
-    truth, found = example.truth, example.prediction
-    if found.scores is not None:
-        found = found.select(found.scores >= score_thr)
-        found = found.select(np.argsort(-found.scores, kind="stable"))
+    truth, found = example.truth, example.prediction.best(score_thr)
     crowd = np.zeros(len(truth), bool) if truth.crowd is None else truth.crowd.astype(bool)
     matches, ignored = match_objects(found, truth, crowd)
 
@@ -166,12 +180,19 @@ def draw_example(
         _draw_objects(image, scale, truth, colours, classes, crowd),
         _draw_objects(image, scale, found, found_colours, classes, np.zeros(len(found), bool)),
     ]
-    hits = int((matches >= 0).sum())
-    parts = [f"{hits} of {int((~crowd).sum())} found"]
-    false = int(((matches < 0) & ~ignored).sum())
-    parts += [f"{false} wrong"] if false else []
-    parts += [f"{int(crowd.sum())} crowd"] if crowd.any() else []
-    return pictures, "   ".join([example.name, " · ".join(parts)]).strip()
+    counts = {
+        f"of {int((~crowd).sum())} found": int((matches >= 0).sum()),
+        "wrong": int(((matches < 0) & ~ignored).sum()),
+        "crowd": int(crowd.sum()),
+    }
+    return pictures, caption(example.name, counts)
+
+
+def caption(name: str, counts: Mapping[str, int]) -> str:
+    """The name of an example and how many there are of what; of the first also if there is none."""
+    first = next(iter(counts))
+    parts = [f"{number} {what}" for what, number in counts.items() if number or what == first]
+    return "   ".join([name, " · ".join(parts)]).strip()
 
 
 def match_objects(

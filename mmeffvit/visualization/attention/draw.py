@@ -111,9 +111,4 @@ def _describe(call: MixerCall) -> str:
 
 def _describe_input(size: tuple[int, int], weights: str | None) -> tuple[list[str], str]:
     facts = [f"input of {size[0]} × {size[1]} pixels"]
-    if weights is not None:
-        return [*facts, f"weights: {weights}"], ""
-    return (
-        facts,
-        "random weights: shows how the network works, not what training would teach it",
-    )
+    return (facts, _RANDOM) if weights is None else ([*facts, f"weights: {weights}"], "")

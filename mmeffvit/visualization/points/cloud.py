@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,37 +19,9 @@ _SHADE, _DARKEST = 5.0, 0.35
 _BORDER = 0.08
 
 
-def draw_cloud(
-    points: np.ndarray,
-    colours: np.ndarray,
-    size: tuple[int, int] = (480, 360),
-    azimuth: float = 235.0,
-    elevation: float = 48.0,
-    open_room: bool = True,
-    spacing: float | None = None,
-) -> Image.Image:
-    """Draw a point cloud as seen from above at an angle, without perspective.
-
-    Points are discs, the nearer ones over the farther ones; edges in depth are darkened, so that
-    shapes show whatever the colours.
-
-    Args:
-        points: (N, 3), metres, z up.
-        colours: (N, 3), RGB from 0 to 255.
-        size: Width and height of the picture.
-        azimuth: Where the camera stands, in degrees from +x towards +y.
-        elevation: How high it stands, in degrees above the horizon.
-        open_room: Leave out the ceiling and the walls between the camera and the room.
-        spacing: Distance between points in metres, which decides the size of the discs; by default
-            it is estimated.
-
-    Returns:
-        The picture, RGB, on white.
-
-    Raises:
-        ValueError: There are no points, or shapes do not fit.
-    """
-    return draw_clouds(points, [colours], size, azimuth, elevation, open_room, spacing)[0]
+def draw_cloud(points: np.ndarray, colours: np.ndarray, *args: Any, **kwargs: Any) -> Image.Image:
+    """Draw a point cloud in colours (N, 3); all other arguments are those of `draw_clouds`."""
+    return draw_clouds(points, [colours], *args, **kwargs)[0]
 
 
 def draw_clouds(
@@ -60,16 +33,23 @@ def draw_clouds(
     open_room: bool = True,
     spacing: float | None = None,
 ) -> list[Image.Image]:
-    """Draw one point cloud several times, in other colours each time.
+    """Draw a point cloud as seen from above at an angle, once in each of several colourings.
+
+    There is no perspective. Points are discs, the nearer ones over the farther ones; edges in depth
+    are darkened, so that shapes show whatever the colours.
 
     Args:
         points: (N, 3), metres, z up.
         colourings: Of each picture (N, 3), RGB from 0 to 255.
-        size: As in :func:`draw_cloud`, and so are the other arguments.
-        azimuth: See there.
-        elevation: See there.
-        open_room: See there.
-        spacing: See there.
+        size: Width and height of a picture.
+        azimuth: Where the camera stands, in degrees from +x towards +y.
+        elevation: How high it stands, in degrees above the horizon.
+        open_room: Leave out the ceiling and the walls between the camera and the room.
+        spacing: Distance between points in metres, which decides the size of the discs; by default
+            it is estimated.
+
+    Returns:
+        The pictures, RGB, on white.
 
     Raises:
         ValueError: There are no points, or shapes do not fit.

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from mmeffvit.ops.points import bev_boxes, box_corners, rotated_iou
-from mmeffvit.visualization.contact_sheet import WRONG, assign
+from mmeffvit.visualization.contact_sheet import WRONG, Rows, assign, caption
 from mmeffvit.visualization.sheet import INK, PAPER, Colour, Legend, Page, compose_sheet, font
 
 #: of classes, far apart also for most who cannot tell red from green, and far from WRONG
@@ -30,7 +30,7 @@ _FRAME = (214, 219, 226)
 
 
 @dataclasses.dataclass
-class Boxes:
+class Boxes(Rows):
     """Boxes in the frame of the scanner.
 
     Attributes:
@@ -42,14 +42,6 @@ class Boxes:
     boxes: np.ndarray
     labels: np.ndarray
     scores: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    def select(self, keep: np.ndarray) -> "Boxes":
-        """The boxes that `keep`, an index or a mask, chooses."""
-        scores = None if self.scores is None else self.scores[keep]
-        return Boxes(self.boxes[keep], self.labels[keep], scores)
 
 
 @dataclasses.dataclass
@@ -105,10 +97,7 @@ def draw_sweep_sheet(
 
     def draw_pictures(index: int, room: tuple[int, int]) -> tuple[list[Image.Image], str]:
         example = examples[index]
-        found = example.prediction
-        if found.scores is not None:
-            found = found.select(found.scores >= score_thr)
-            found = found.select(np.argsort(-found.scores, kind="stable"))
+        found = example.prediction.best(score_thr)
         matches, skipped = match_boxes(found, example, iou_thr)
         colours = [class_colour(label) for label in found.labels]
         for rank in np.flatnonzero((matches < 0) | skipped):
@@ -124,10 +113,11 @@ def draw_sweep_sheet(
             draw_bev(example.points, example.truth, own, bounds, room),
             draw_bev(example.points, found, colours, bounds, room, example.truth.select(missed)),
         ]
-        parts = [f"{int((matches[~skipped] >= 0).sum())} of {int((~ignored).sum())} found"]
-        wrong = int(((matches < 0) & ~skipped).sum())
-        parts += [f"{wrong} wrong"] if wrong else []
-        return pictures, "   ".join([example.name, " · ".join(parts)]).strip()
+        counts = {
+            f"of {int((~ignored).sum())} found": int((matches[~skipped] >= 0).sum()),
+            "wrong": int(((matches < 0) & ~skipped).sum()),
+        }
+        return pictures, caption(example.name, counts)
 
     x0, y0, x1, y1 = bounds or (0, 0, 1, 1)
     return compose_sheet(
