@@ -7,7 +7,13 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("configs/*/README.md")])
+DOCUMENTS = sorted(
+    [
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "projects/README.md")),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("configs/*/README.md"),
+    ]
+)
 #: written and typed literally into a copy of the project by the test that is named
 WALKED_THROUGH = {"docs/add_a_network.md": "docs/test_add_a_network.py"}
 _BLOCK = re.compile(r"^ *```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)

@@ -5,12 +5,14 @@ the tool's own parser, and every config, backbone and file it names is looked up
 that nothing here knows how to check fails.
 """
 
+import argparse
 import functools
 import os
 import re
 import shutil
 import subprocess
 from importlib.metadata import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,8 @@ PLACEHOLDERS_OF = {"docs/segmentation.md": {"CONFIG": UPERNET}}
 FOREIGN = {
     "git clone <this repository> mmeffvit",
     "cd mmeffvit",
+    "source .venv/onedl/bin/activate",
+    "pre-commit install",
 }
 #: tools that are run as documented, with these arguments added so that it takes a second
 RUN = {
@@ -175,6 +179,10 @@ def check_tool(words, folder):
 def check_python(words, folder):
     if words[1] == "-c":
         exec(compile(words[2], "command", "exec"), {})
+    elif words[1:3] == ["-m", "pytest"]:
+        check_tests(words[3:])
+    elif words[1:3] == ["-m", "maintenance.drawings"]:
+        assert find_spec(words[2])
     elif words[1] == "-m":
         assert words[2] == "mmeffvit.testing.check_golden"
         from mmeffvit.testing.command_line import main
@@ -184,6 +192,19 @@ def check_python(words, folder):
             assert main(words[3:]) == 0
     else:
         check_tool(words[1:], folder)
+
+
+def check_tests(words):
+    """Files and folders are there, and so are the marks."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-n", type=int)
+    parser.add_argument("-m", default="")
+    parser.add_argument("-k", default="")
+    parser.add_argument("paths", nargs="+", type=Path)
+    args = parser.parse_args(words)
+    assert all(path.exists() for path in args.paths)
+    assert set(args.m.split()) <= {"not", "slow"}
+    assert not args.k or any(name.startswith(args.k) for name in list_backbones())
 
 
 def check_launcher(words, folder):
