@@ -1,5 +1,7 @@
 # KITTI object detection in its own folders; splits are lists in ImageSets/. The object database is
 # written by tools/build_object_database.py.
+_base_ = "worker_loaders.py"
+
 dataset_type = "mmeffvit.KittiSweepDataset"
 data_root = "data/kitti/"
 class_names = ["Pedestrian", "Cyclist", "Car"]
@@ -41,9 +43,6 @@ test_pipeline = [
 
 train_dataloader = dict(
     batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -53,11 +52,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

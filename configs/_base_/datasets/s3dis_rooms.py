@@ -1,6 +1,8 @@
 # Stanford's indoor spaces for semantic segmentation, a file per room: data/s3dis/Area_k/<room>.pth
 # with coord, color (0-255) and semantic_gt. Trained on areas 1, 2, 3, 4 and 6, measured on area 5.
 # Augmentations and tests are ConDaFormer's (arXiv 2312.11112).
+_base_ = "worker_loaders.py"
+
 dataset_type = "mmeffvit.S3DISRoomDataset"
 data_root = "data/s3dis/"
 voxel_size = 0.04
@@ -60,9 +62,6 @@ test_pipeline = [
 
 train_dataloader = dict(
     batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -72,11 +71,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
     num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

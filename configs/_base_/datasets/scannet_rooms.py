@@ -2,6 +2,8 @@
 # with coord, color (0-255), normal, semantic_gt20 and semantic_gt200. 20 classes; for ScanNet200,
 # set num_classes=200 in the three data sets. Augmentations and tests are ConDaFormer's (arXiv
 # 2312.11112).
+_base_ = "worker_loaders.py"
+
 dataset_type = "mmeffvit.ScanNetRoomDataset"
 data_root = "data/scannet/"
 num_classes = 20
@@ -95,9 +97,6 @@ test_pipeline = [
 
 train_dataloader = dict(
     batch_size=3,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -108,11 +107,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
     num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

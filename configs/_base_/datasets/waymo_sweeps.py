@@ -1,5 +1,7 @@
 # Waymo Open Dataset as mmdet3d's converter writes it, one sweep at a time: the recipe of FlatFormer
 # (arXiv 2301.08739). The object database is written by tools/build_object_database.py.
+_base_ = "worker_loaders.py"
+
 dataset_type = "mmeffvit.WaymoSweepDataset"
 data_root = "data/waymo/kitti_format/"
 class_names = ["Car", "Pedestrian", "Cyclist"]
@@ -47,9 +49,6 @@ test_pipeline = [
 
 train_dataloader = dict(
     batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -60,11 +59,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
