@@ -214,14 +214,12 @@ def near_pairs(a: Tensor, b: Tensor, rows: int = 1024) -> tuple[Tensor, Tensor]:
     """
     reach_b = b[:, 2:4].norm(dim=1) / 2
     firsts, seconds = [], []
-    for start, part in zip(range(0, len(a), rows), a.split(rows)):
+    for index, part in enumerate(a.split(rows)):
         apart = part[:, None, :2] - b[:, :2]
         reach = part[:, 2:4].norm(dim=1)[:, None] / 2 + reach_b
         first, second = (apart.square().sum(-1) <= reach.square()).nonzero().unbind(1)
-        firsts.append(first + start)
+        firsts.append(first + index * rows)
         seconds.append(second)
-    if not firsts:
-        return (torch.zeros(0, dtype=torch.int64, device=a.device),) * 2
     return torch.cat(firsts), torch.cat(seconds)
 
 
