@@ -16,9 +16,9 @@ from mmengine.registry import MODELS, DefaultScope
 from maintenance.swap_zoo.batches import TEXT, Batches
 from maintenance.swap_zoo.language import with_bert, write_bert
 from maintenance.swap_zoo.methods import Method
+from mmeffvit.configs import plain
 from mmeffvit.engine.launch import load_config
 from mmeffvit.swap import swap_backbone
-from mmeffvit.swap.changes import plain
 from mmeffvit.swap.locate import find_owner
 
 #: a network of one block per stage, with the widths of the tiny variants

@@ -1,42 +1,74 @@
-"""One call puts a backbone of ours into a config of mmdet or mmseg."""
+"""One call plans the swap of a backbone in a config of mmdet or mmseg; one carries it out."""
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path as File
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
 
 from mmeffvit import compat
+from mmeffvit.configs import Place, plain, type_name
+from mmeffvit.engine.launch import load_config
 from mmeffvit.models import zoo
 from mmeffvit.models.backbones import BaseBackbone
-from mmeffvit.swap import leftovers, readers
+from mmeffvit.swap import leftovers, upstream
 from mmeffvit.swap import recipe as recipes
-from mmeffvit.swap.changes import Editor, Path, plain
+from mmeffvit.swap.changes import Draft, Edit
+from mmeffvit.swap.connect import Substitute, connect, find_readers, refuse
 from mmeffvit.swap.errors import SwapError
-from mmeffvit.swap.levels import Level, measure_backbone, measure_neck
 from mmeffvit.swap.locate import find_owner
+from mmeffvit.swap.measure import Level, measure_backbone
 
 RECIPES = ("keep", "adamw")
+#: strides between which a pyramid has its maps, at least
+_FINEST, _COARSEST = 4, 16
 
-#: networks that are no pyramids, or are one design with what reads them
-_REFUSED = {
-    "SSDVGG": "SSD goes on with the layers of VGG down to maps of one cell and scales its first "
-    "map; there is no pyramid of strides 4, 8, 16, 32 to replace",
-    "SSDNeck": "SSD's neck goes on with the layers of its backbone down to maps of one cell",
-    "Darknet": "YOLO's Darknet, neck and head are one design and are trained as one",
-    "CSPDarknet": "YOLO's CSPDarknet, neck and head are one design and are trained as one",
-    "YOLOV3Neck": "YOLOv3's neck is built of the blocks of its backbone and trained with it",
-    "VisionTransformer": "a plain vision transformer has maps of one stride, and its heads are "
-    "written for them",
-    "RFP": "a recursive feature pyramid feeds its maps back into the blocks of its backbone "
-    "(rfp_forward), which only DetectoRS_ResNet has; neck.type='FPN' without the rfp_* and aspp_* "
-    "keys makes a pyramid that can be swapped",
-}
+
+@dataclass(frozen=True)
+class SwapPlan:
+    """What a swap reads and what it changes. Made by `plan_swap`, which changes nothing.
+
+    Attributes:
+        backbone: The new one.
+        source: File of the config; None if it is of none.
+        place: Of the old backbone.
+        levels: All maps of the old backbone.
+        maps: Those that are read, and what takes their places.
+        edits: All changes of the config, in order.
+    """
+
+    backbone: str
+    source: str | None
+    place: Place
+    levels: tuple[Level, ...]
+    maps: tuple[Substitute, ...]
+    edits: tuple[Edit, ...]
+
+    def apply(self, cfg: Config) -> Config:
+        """Carry the plan out on a copy of the config that it was made for.
+
+        Returns:
+            What `swap_backbone` returns.
+
+        Raises:
+            SwapError: It is another config.
+        """
+        tree = _tree(cfg)
+        for edit in self.edits:
+            edit.apply(tree)
+        tree["backbone_swap"] = {
+            "backbone": self.backbone,
+            "source": Path(self.source).name if self.source else None,
+            "changes": [edit.as_dict() for edit in self.edits],
+        }
+        name = f"{Path(self.source).stem if self.source else 'config'}_{self.backbone}.py"
+        # without the text of the file it was read from, under a name of its own
+        return Config(tree, cfg_text=f"# {name}: made by mmeffvit.swap_backbone", filename=name)
 
 
 def swap_backbone(
@@ -78,241 +110,146 @@ def swap_backbone(
     Raises:
         SwapError: The config cannot take the backbone; the message says why.
     """
-    compat.setup()
+    cfg = _read(cfg)
+    plan = plan_swap(cfg, backbone, recipe=recipe, checkpoint=checkpoint, where=where, **options)
+    return plan.apply(cfg)
+
+
+def plan_swap(
+    cfg: Config | str | os.PathLike,
+    backbone: str,
+    *,
+    recipe: str = "keep",
+    checkpoint: str | os.PathLike | None = None,
+    where: str | None = None,
+    **options: Any,
+) -> SwapPlan:
+    """Find out what `swap_backbone` would do; the arguments and the errors are its own.
+
+    >>> plan = plan_swap('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', 'rmt-tiny')
+    >>> [(m.old.stride, m.old.channels, m.new.channels) for m in plan.maps]
+    [(8, 512, 128), (16, 1024, 256), (32, 2048, 512)]
+    """
     if recipe not in RECIPES:
         raise SwapError(f"recipe={recipe!r} is not known; there are {', '.join(RECIPES)}.")
-    if not isinstance(cfg, Config):
-        from mmeffvit.engine.launch import load_config
-
-        cfg = load_config(os.fspath(cfg))
-    source = cfg.filename
-    cfg = copy.deepcopy(cfg)
-    cfg.pop("backbone_swap", None)
-    before = plain(cfg)
-    scope = cfg.get("default_scope") or "mmengine"
-
-    editor = Editor(cfg)
-    owner = find_owner(cfg, where)
-    old_backbone = plain(editor.get((*owner, "backbone")))
-    _refuse(old_backbone)
-    _drop_branches(editor, owner)
-    measured = measure_backbone(old_backbone, scope)
-    old = measured.levels
-    read = _read_levels(editor, owner, old, scope)
-    config, network = _new_backbone(backbone, old_backbone, [old[i] for i in read], options)
-    if checkpoint is not None:
-        config["init_cfg"] = {"type": "Pretrained", "checkpoint": os.fspath(checkpoint)}
-
-    strides = ", ".join(str(old[i].depth_stride) for i in read)
-    editor.set((*owner, "backbone"), config, f"maps of stride {strides} are read")
-    _connect(editor, owner, old, read, network, scope)
-    leftovers.remove_weights(editor, owner)
-    leftovers.set_normalisation(editor, owner)
-    leftovers.embed_teacher(editor, owner)
-    leftovers.clean_optimizer(editor, owner, measured.parameters, network)
-    leftovers.remove_imports(editor, old_backbone)
-    if recipe == "adamw":
-        recipes.set_adamw(editor, scope)
-    leftovers.remove_copies(editor, before)
-    cfg.backbone_swap = {
-        "backbone": backbone,
-        "source": File(source).name if source else None,
-        "changes": editor.changes,
-    }
-    return _stand_alone(cfg, source, backbone)
-
-
-def _stand_alone(cfg: Config, source: str | None, backbone: str) -> Config:
-    """Without the text of the file it was read from, under a name of its own."""
-    name = f"{File(source).stem if source else 'config'}_{backbone}.py"
-    text = f"# {name}: made by mmeffvit.swap_backbone"
-    return Config(cfg._cfg_dict.to_dict(), cfg_text=text, filename=name)
-
-
-def _refuse(cfg: Mapping[str, Any]) -> None:
-    reason = _REFUSED.get(readers.type_name(cfg))
-    if reason is not None:
-        raise SwapError(f"{readers.type_name(cfg)} cannot be swapped: {reason}.")
-
-
-def _drop_branches(editor: Editor, owner: Path) -> None:
-    """TridentNet's branches are blocks of its backbone; without them it is a Faster R-CNN."""
-    why = "the branches were blocks of the old backbone"
-    names = {"TridentFasterRCNN": "FasterRCNN", "TridentRoIHead": "StandardRoIHead"}
-    for path in (owner, (*owner, "roi_head")):
-        part = editor.get(path)
-        if isinstance(part, Mapping) and readers.type_name(part) in names:
-            editor.set((*path, "type"), names[readers.type_name(part)], why)
-            for key in ("num_branch", "test_branch_idx"):
-                editor.remove((*path, key), why)
-
-
-# -- which maps ------------------------------------------------------------------------------------
-
-
-def _reading_neck(editor: Editor, owner: Path) -> Path | None:
-    """The first neck, unless it takes maps as they come, such as a global average."""
-    path = (*owner, "neck")
-    neck = editor.get(path)
-    if isinstance(neck, (list, tuple)) and neck:
-        path = (*path, 0)
-        neck = neck[0]
-    if not isinstance(neck, Mapping):
-        return None
-    _refuse(neck)
-    return path if readers.names_channels(neck) else None
-
-
-def _read_levels(editor: Editor, owner: Path, old: Sequence[Level], scope: str) -> list[int]:
-    """Indices of the maps that anything reads, ascending; checked to be of a pyramid."""
-    neck = _reading_neck(editor, owner)
-    read: set[int] = set()
-    if neck is not None:
-        read.update(readers.neck_reads(editor.get(neck), old, scope))
-    else:
-        for path in readers.iter_heads(editor, owner):
-            read.update(readers.head_reads(editor.get(path), old))
+    cfg = _read(cfg)
+    tree = _tree(cfg)
+    draft = Draft(tree, find_owner(tree, where))
+    place = draft.own("backbone")
+    old = plain(draft.get(place))
+    refuse(old)
+    _drop_branches(draft)
+    levels, parameters = measure_backbone(old, draft.scope)
+    readers = find_readers(draft, levels)
+    read = sorted({index for reader in readers for index in reader.reads})
     if not read:
         raise SwapError(
-            f"Nothing beside the backbone of {editor.get(owner).get('type')!r} names the channels "
+            f"Nothing beside the backbone of {draft.get(draft.own('type'))!r} names the channels "
             "of its maps, so it is not known which ones are read."
         )
-    strides = [lv.depth_stride for lv in old]
-    steps = (4, 8, 16, 32)
-    if strides != sorted(set(strides)) or not set(strides) <= set(steps) or strides[-1] < steps[2]:
-        raise SwapError(
-            f"{editor.get((*owner, 'backbone', 'type'))!r} is not a pyramid: its maps have strides "
-            f"{', '.join(str(lv.stride) for lv in old)}, and a backbone of ours has one map each "
-            "of the strides 4, 8, 16 and 32."
-        )
-    return sorted(read)
-
-
-def _new_backbone(
-    name: str, old: Mapping[str, Any], levels: Sequence[Level], options: dict[str, Any]
-) -> tuple[dict[str, Any], BaseBackbone]:
-    """Config of the new backbone, and the backbone on the meta device."""
-    classes = zoo.backbone_classes()
-    family, arch = (
-        zoo.split_name(name) if name in zoo.list_backbones() else (name.partition("-")[0], "")
-    )
-    if name not in zoo.list_backbones() and not (name in classes and "arch" in options):
-        try:
-            zoo.create_backbone(name)
-        except ValueError as error:
-            raise SwapError(str(error)) from None
-    cls = classes[family]
-    out_indices = tuple((4, 8, 16, 32).index(lv.depth_stride) for lv in levels)
-    asked = options.pop("out_indices", out_indices)
-    if tuple(asked) != out_indices:
+    cls, arguments = _choose(backbone, options)
+    if old.get("in_channels", 3) != 3:
+        arguments.setdefault("in_channels", old["in_channels"])
+    asked = arguments.pop("out_indices", None)
+    ours = _build(backbone, cls, arguments).stage_strides
+    found = _out_indices(backbone, ours, old["type"], levels, read)
+    if asked is not None and tuple(asked) != found:
+        strides = ", ".join(str(levels[i].depth_stride) for i in read)
         raise SwapError(
             f"out_indices={tuple(asked)} cannot serve this config, whose neck and heads read maps "
-            f"of stride {', '.join(str(lv.depth_stride) for lv in levels)}, which is "
-            f"out_indices={out_indices}; leave it out."
+            f"of stride {strides}, which is out_indices={found}; leave it out."
         )
-    cfg = {"arch": arch, **options, "out_indices": out_indices}
-    if old.get("in_channels", 3) != 3:
-        cfg.setdefault("in_channels", old["in_channels"])
+    arguments["out_indices"] = found
+    network = _build(backbone, cls, arguments)
+    if checkpoint is not None:
+        arguments["init_cfg"] = {"type": "Pretrained", "checkpoint": os.fspath(checkpoint)}
+    new = zip(network.out_channels, network.out_strides, strict=True)
+    maps = tuple(
+        Substitute(index, levels[index], out_index, Level(channels, stride))
+        for index, out_index, (channels, stride) in zip(read, found, new, strict=True)
+    )
+    why = f"maps of stride {', '.join(str(m.old.depth_stride) for m in maps)} are read"
+    draft.set(place, {"type": f"mmeffvit.{cls.__name__}", **arguments}, why)
+    connect(draft, levels, readers, maps)
+    leftovers.remove_weights(draft)
+    leftovers.set_normalisation(draft)
+    leftovers.embed_teacher(draft)
+    leftovers.clean_optimizer(draft, parameters, network)
+    leftovers.remove_imports(draft, old)
+    if recipe == "adamw":
+        recipes.set_adamw(draft)
+    leftovers.remove_copies(draft)
+    return SwapPlan(backbone, cfg.filename, place, levels, maps, tuple(draft.edits))
+
+
+def _read(cfg: Config | str | os.PathLike) -> Config:
+    compat.setup()
+    return cfg if isinstance(cfg, Config) else load_config(os.fspath(cfg))
+
+
+def _tree(cfg: Config) -> dict[str, Any]:
+    """The entries of a config, without the report of an earlier swap."""
+    tree = plain(cfg)
+    tree.pop("backbone_swap", None)
+    return tree
+
+
+def _drop_branches(draft: Draft) -> None:
+    why = "the branches were blocks of the old backbone"
+    for place in (draft.owner, draft.own("roi_head")):
+        name = upstream.WITHOUT_BRANCHES.get(type_name(draft.get(place)))
+        if name is not None:
+            draft.set((*place, "type"), name, why)
+            for key in upstream.BRANCH_KEYS:
+                draft.remove((*place, key), why)
+
+
+# -- the new backbone ------------------------------------------------------------------------------
+
+
+def _choose(name: str, options: Mapping[str, Any]) -> tuple[type[BaseBackbone], dict[str, Any]]:
+    """Class and arguments of a backbone, or of a family if there is an ``arch``."""
+    classes = zoo.backbone_classes()
+    if name in classes and "arch" in options:
+        return classes[name], dict(options)
+    try:
+        family, variant = zoo.split_name(name)
+    except ValueError as error:
+        raise SwapError(str(error)) from None
+    return classes[family], {"arch": variant, **options}
+
+
+def _build(name: str, cls: type[BaseBackbone], arguments: Mapping[str, Any]) -> BaseBackbone:
     try:
         with torch.device("meta"):
-            network = cls(**cfg)
+            return cls(**arguments)
     except (TypeError, ValueError) as error:
         raise SwapError(f"The options of {name} are not possible: {error}") from error
-    return {"type": f"mmeffvit.{cls.__name__}", **cfg}, network
 
 
-# -- necks and heads -------------------------------------------------------------------------------
-
-
-def _connect(
-    editor: Editor,
-    owner: Path,
-    old: Sequence[Level],
-    read: list[int],
-    network: BaseBackbone,
-    scope: str,
-) -> None:
-    """Write channels into what reads the maps, and put necks before it that it needs."""
-    native = network.out_strides
-    new = [
-        Level(channels, old[i].stride, old[i].depth_stride)
-        for channels, i in zip(network.out_channels, read)
-    ]
-    neck = _reading_neck(editor, owner)
-    if neck is not None:
-        _write_neck(editor, owner, neck, old, new, scope)
-    else:
-        placed = {i: (position, new[position]) for position, i in enumerate(read)}
-        if _keeps_channels(editor, owner):
-            _map_channels(editor, owner, new, [old[i] for i in read])
-        else:
-            _write_heads(editor, owner, old, placed)
-    strides = tuple(lv.stride for lv in new)
-    resize = {"type": "mmeffvit.ResizeToStrides", "in_strides": native, "out_strides": strides}
-    if readers.views_maps(editor.get(owner)):
-        resize["contiguous"] = True
-        _prepend_neck(editor, owner, resize, "a head cannot view maps that are channels last")
-    elif strides != native:
-        _prepend_neck(editor, owner, resize, "the strides that dilated stages had")
-
-
-def _write_neck(
-    editor: Editor, owner: Path, neck: Path, old: Sequence[Level], new: Sequence[Level], scope: str
-) -> None:
-    before = plain(editor.get(neck))
-    readers.write_neck(editor, neck, old, new, scope)
-    if neck[-1] == 0:  # of several: the heads read what the last one makes
-        return
-    made = measure_neck(before, old, scope)
-    makes = measure_neck(plain(editor.get(neck)), new, scope)
-    if made is None or makes is None:
-        return  # not to be found out here; its out_channels stay
-    if [lv.stride for lv in made] != [lv.stride for lv in makes]:
+def _out_indices(
+    name: str, ours: Sequence[int], old: Any, levels: Sequence[Level], read: Sequence[int]
+) -> tuple[int, ...]:
+    """Which maps of the network `name`, of strides `ours`, have the strides that are read."""
+    strides = [lv.depth_stride for lv in levels]
+    ascending = strides == sorted(set(strides))
+    if not ascending or strides[0] < _FINEST or strides[-1] < _COARSEST:
         raise SwapError(
-            f"{before['type']!r} makes maps of strides {[lv.stride for lv in made]} of the old "
-            f"backbone, but {[lv.stride for lv in makes]} of the new one."
+            f"{old!r} is not a pyramid: its maps have strides "
+            f"{', '.join(str(lv.stride) for lv in levels)}, and a backbone of ours has one map "
+            f"each of the strides {_listed(ours)}."
         )
-    if made != makes:  # it hands on maps of the backbone
-        _write_heads(editor, owner, made, dict(enumerate(enumerate(makes))))
+    wanted = [strides[i] for i in read]
+    if not set(wanted) <= set(ours):
+        raise SwapError(
+            f"{name} cannot take the place of {old!r}: maps of stride {_listed(wanted)} are read, "
+            f"and it has maps of stride {_listed(ours)}. Maps of one stride become a pyramid by a "
+            "neck, mmeffvit.PlainToPyramid, which a swap does not add."
+        )
+    # of several maps of one stride, as plain transformers have them, the last
+    return tuple(len(ours) - 1 - ours[::-1].index(stride) for stride in wanted)
 
 
-def _write_heads(
-    editor: Editor, owner: Path, old: Sequence[Level], new: Mapping[int, tuple[int, Level]]
-) -> None:
-    for path in list(readers.iter_heads(editor, owner)):
-        readers.write_head(editor, path, old, new)
-    if isinstance(editor.get((*owner, "roi_head")), Mapping):
-        for index, (_, level) in new.items():
-            readers.write_roi_head(editor, (*owner, "roi_head"), old[index], level)
-
-
-def _keeps_channels(editor: Editor, owner: Path) -> bool:
-    """Whether a part of the heads has channels that cannot be written.
-
-    A stage of a ResNet inside an RoI head (C4 models) takes what the stage before it gives.
-    """
-    return isinstance(editor.get((*owner, "roi_head", "shared_head")), Mapping)
-
-
-def _map_channels(editor: Editor, owner: Path, new: Sequence[Level], old: Sequence[Level]) -> None:
-    mapper = {
-        "type": "ChannelMapper",
-        "in_channels": [new[-1].channels],
-        "kernel_size": 1,
-        "out_channels": old[-1].channels,
-        "act_cfg": None,
-        "num_outs": 1,
-    }
-    _prepend_neck(editor, owner, mapper, "the stage of a ResNet in the RoI head takes as many")
-    shared = (*owner, "roi_head", "shared_head")
-    for key in ("init_cfg", "pretrained"):
-        editor.remove((*shared, key), "weights of the old backbone")
-
-
-def _prepend_neck(editor: Editor, owner: Path, neck: dict[str, Any], why: str) -> None:
-    present = plain(editor.get((*owner, "neck")))
-    if present is None:
-        editor.set((*owner, "neck"), neck, why)
-    else:
-        rest = list(present) if isinstance(present, (list, tuple)) else [present]
-        editor.set((*owner, "neck"), [neck, *rest], why)
+def _listed(strides: Sequence[int]) -> str:
+    *others, last = map(str, sorted(set(strides)))
+    return f"{', '.join(others)} and {last}" if others else last

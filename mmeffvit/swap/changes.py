@@ -1,91 +1,123 @@
-"""A config that keeps a list of what was changed in it."""
+"""Edits of a config: one by one, as a list, and as a diff that people read."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from mmengine.config import Config
-
-Path = tuple[str | int, ...]
-"""Keys and indices from the top of a config to a value."""
-
-_MISSING = object()
+from mmeffvit.configs import Place, lookup, plain
+from mmeffvit.swap.errors import SwapError
 
 
-class Editor:
-    """Changes a config in place and notes each change.
+class _Absent(enum.Enum):
+    ABSENT = "absent"  # also after a deep copy, which a bare object is not
 
-    Args:
-        cfg: The config.
+
+ABSENT = _Absent.ABSENT
+"""In place of a value that is not there."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One change of a config.
 
     Attributes:
-        changes: One dict per change: ``path`` (dotted), ``why``, and ``old`` and ``new``, of which
-            an added value lacks the first and a removed one the second.
+        place: Of the value.
+        old: Before; `ABSENT` if it is added.
+        new: Afterwards; `ABSENT` if it is removed.
+        why: The reason.
     """
 
-    def __init__(self, cfg: Config):
-        self.cfg = cfg
-        self.changes: list[dict[str, Any]] = []
+    place: Place
+    old: Any
+    new: Any
+    why: str
 
-    def get(self, path: Path, default: Any = None) -> Any:
-        """The value at a path; `default` if there is none."""
-        value = self.cfg
-        for key in path:
-            if isinstance(value, (Mapping, Config)):
-                value = value.get(key, _MISSING)
-            elif isinstance(value, (list, tuple)) and isinstance(key, int) and key < len(value):
-                value = value[key]
-            else:
-                value = _MISSING
-            if value is _MISSING:
-                return default
-        return value
+    @property
+    def path(self) -> str:
+        """The place as people write it: ``model.neck.in_channels``."""
+        return ".".join(map(str, self.place))
 
-    def set(self, path: Path, value: Any, why: str) -> None:
-        """Set the value at a path; nothing is noted if it is the same already."""
-        old = self.get(path, _MISSING)
-        if old is not _MISSING and plain(old) == plain(value) and type(old) is type(value):
-            return
-        self._note(path, old, value, why)
-        self._assign(path, value)
+    def apply(self, tree: dict[str, Any]) -> None:
+        """Change a config tree of Python's own dicts, lists and tuples in place.
 
-    def remove(self, path: Path, why: str) -> None:
-        """Remove a key of a dict, if it is there."""
-        parent = self.get(path[:-1]) if path[:-1] else self.cfg
-        if isinstance(parent, (Mapping, Config)) and path[-1] in parent:
-            self._note(path, parent[path[-1]], _MISSING, why)
-            parent.pop(path[-1])
-
-    def _assign(self, path: Path, value: Any) -> None:
-        parent = self.get(path[:-1]) if path[:-1] else self.cfg
-        if isinstance(parent, tuple):
-            items = list(parent)
-            items[path[-1]] = value
-            self._assign(path[:-1], tuple(items))
+        Raises:
+            SwapError: The tree has another value there than the edit is for.
+        """
+        if lookup(tree, self.place, ABSENT) != self.old:
+            raise SwapError(
+                f"The plan is for another config: {self.path} is not what it was to change."
+            )
+        if self.new is ABSENT:
+            del lookup(tree, self.place[:-1])[self.place[-1]]
         else:
-            parent[path[-1]] = value
+            _assign(tree, self.place, plain(self.new))
 
-    def _note(self, path: Path, old: Any, new: Any, why: str) -> None:
-        change: dict[str, Any] = {"path": ".".join(map(str, path)), "why": why}
-        if old is not _MISSING:
-            change["old"] = plain(old)
-        if new is not _MISSING:
-            change["new"] = plain(new)
-        self.changes.append(change)
+    def as_dict(self) -> dict[str, Any]:
+        """``path`` and ``why``, and of ``old`` and ``new`` what is there."""
+        values = {"old": self.old, "new": self.new}
+        present = {key: plain(value) for key, value in values.items() if value is not ABSENT}
+        return {"path": self.path, "why": self.why, **present}
 
 
-def plain(value: Any) -> Any:
-    """A deep copy of a config value in dicts, lists and tuples of Python's own."""
-    if isinstance(value, (Mapping, Config)):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(plain(item) for item in value)
-    return copy.deepcopy(value)
+def _assign(tree: dict[str, Any], place: Place, value: Any) -> None:
+    *above, key = place
+    parent = lookup(tree, tuple(above))
+    if isinstance(parent, tuple):
+        _assign(tree, tuple(above), (*parent[:key], value, *parent[key + 1 :]))
+    else:
+        parent[key] = value
 
 
-def format_changes(changes: list[dict[str, Any]]) -> str:
+class Draft:
+    """A config that is planned: a copy of it, changed edit by edit.
+
+    Args:
+        tree: The config, in Python's own dicts, lists and tuples.
+        owner: Place of the dict that owns the backbone, beside its neck and heads.
+
+    Attributes:
+        before: The config as it was.
+        tree: As it is now.
+        scope: Its default scope.
+        edits: What led from one to the other.
+    """
+
+    def __init__(self, tree: dict[str, Any], owner: Place):
+        self.before = tree
+        self.tree = plain(tree)
+        self.owner = owner
+        self.scope: str = tree.get("default_scope") or "mmengine"
+        self.edits: list[Edit] = []
+
+    def own(self, *keys: str | int) -> Place:
+        """A place beside the backbone."""
+        return (*self.owner, *keys)
+
+    def get(self, place: Place, default: Any = None) -> Any:
+        """The value at a place; `default` if there is none."""
+        return lookup(self.tree, place, default)
+
+    def set(self, place: Place, value: Any, why: str) -> None:
+        """Set the value at a place; no edit if it is the same already."""
+        old = self.get(place, ABSENT)
+        if old is ABSENT or old != value or type(old) is not type(value):
+            self._add(Edit(place, plain(old), plain(value), why))
+
+    def remove(self, place: Place, why: str) -> None:
+        """Remove a key of a dict, if it is there."""
+        old = self.get(place, ABSENT)
+        if old is not ABSENT:
+            self._add(Edit(place, plain(old), ABSENT, why))
+
+    def _add(self, edit: Edit) -> None:
+        edit.apply(self.tree)
+        self.edits.append(edit)
+
+
+def format_changes(changes: Iterable[Mapping[str, Any]]) -> str:
     """The changes as a diff that people read: path and reason, then lines with - and +."""
     lines = []
     for change in changes:

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path as File
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from mmeffvit.swap.changes import Editor, Path, plain
-from mmeffvit.swap.locate import has_teacher
+from mmeffvit.configs import plain, type_name, walk
+from mmeffvit.engine.launch import load_config
+from mmeffvit.swap import upstream
+from mmeffvit.swap.changes import Draft
 
-#: constructors whose layer numbers are those of other networks (ConvNeXt, BEiT, MAE, Swin ...)
-_LAYER_DECAY = (
-    "LearningRateDecayOptimizerConstructor",
-    "LearningRateDecayOptimWrapperConstructor",
-    "LayerDecayOptimizerConstructor",
-    "LayerDecayOptimWrapperConstructor",
-)
-_LAYER_DECAY_KEYS = ("decay_rate", "decay_type", "num_layers", "layer_decay_rate")
-#: position tables of other transformers, which many configs exempt from decay
-_TABLES = ("absolute_pos_embed", "relative_position_bias_table", "pos_block")
 #: statistics of ImageNet's RGB images, as all published weights of ours expect
 _MEAN = [123.675, 116.28, 103.53]
 _STD = [58.395, 57.12, 57.375]
@@ -28,185 +20,139 @@ _STD = [58.395, 57.12, 57.375]
 NO_DECAY = {"norm": {"decay_mult": 0.0}}
 
 
-def remove_weights(editor: Editor, owner: Path) -> None:
+def remove_weights(draft: Draft) -> None:
     """Pretrained weights of the old backbone, or of a whole model around it."""
-    for depth in range(1, len(owner) + 1):
-        for key in ("pretrained", "init_cfg"):
-            value = editor.get((*owner[:depth], key))
-            if isinstance(value, str) or _is_pretrained(value):
-                editor.remove((*owner[:depth], key), "weights of the old backbone")
-    if editor.cfg.get("load_from"):
-        editor.set(("load_from",), None, "a checkpoint of a model with the old backbone")
+    for depth in range(1, len(draft.owner) + 1):
+        for key in reversed(upstream.WEIGHTS):
+            place = (*draft.owner[:depth], key)
+            value = draft.get(place)
+            if isinstance(value, str) or type_name(value) == "Pretrained":
+                draft.remove(place, "weights of the old backbone")
+    if draft.get(("load_from",)):
+        draft.set(("load_from",), None, "a checkpoint of a model with the old backbone")
 
 
-def _is_pretrained(init_cfg: Any) -> bool:
-    return isinstance(init_cfg, Mapping) and init_cfg.get("type") == "Pretrained"
-
-
-def set_normalisation(editor: Editor, owner: Path) -> None:
+def set_normalisation(draft: Draft) -> None:
     """Images as our weights expect them: those of Caffe models are BGR and not scaled."""
-    if has_teacher(editor.get(owner)):
+    if any(key in draft.get(draft.owner) for key in upstream.TEACHERS):
         return  # the teacher's weights expect what is there
-    roots = [("data_preprocessor",), *(owner[:depth] for depth in range(1, len(owner) + 1))]
-    for root in roots:
-        path = root if root == ("data_preprocessor",) else (*root, "data_preprocessor")
-        while isinstance(editor.get(path), Mapping):
-            _normalise(editor, path)
-            path = (*path, "data_preprocessor")
-
-
-def _normalise(editor: Editor, path: Path) -> None:
-    preprocessor = editor.get(path)
-    if not preprocessor.get("mean"):
-        return
-    colour = "to_rgb" if "to_rgb" in preprocessor else "bgr_to_rgb"
     why = "our weights were trained on RGB images scaled so"
-    if list(preprocessor["mean"]) != _MEAN or list(preprocessor.get("std") or ()) != _STD:
-        editor.set((*path, "mean"), _MEAN, why)
-        editor.set((*path, "std"), _STD, why)
-        editor.set((*path, colour), True, why)
-        if preprocessor.get("rgb_to_bgr"):
-            editor.set((*path, "rgb_to_bgr"), False, why)
+    for depth in range(len(draft.owner) + 1):
+        place = (*draft.owner[:depth], "data_preprocessor")
+        while isinstance(preprocessor := draft.get(place), Mapping):
+            mean, std = (list(preprocessor.get(key) or ()) for key in ("mean", "std"))
+            if mean and (mean, std) != (_MEAN, _STD):
+                draft.set((*place, "mean"), _MEAN, why)
+                draft.set((*place, "std"), _STD, why)
+                colour = "to_rgb" if "to_rgb" in preprocessor else "bgr_to_rgb"
+                draft.set((*place, colour), True, why)
+                if preprocessor.get("rgb_to_bgr"):
+                    draft.set((*place, "rgb_to_bgr"), False, why)
+            place = (*place, "data_preprocessor")
 
 
-def embed_teacher(editor: Editor, owner: Path) -> None:
+def embed_teacher(draft: Draft) -> None:
     """A teacher named by the path of its config is written out: the path only fits upstream."""
-    name = editor.get((*owner, "teacher_config"))
-    if not isinstance(name, (str, File)):
+    place = draft.own("teacher_config")
+    name = draft.get(place)
+    if not isinstance(name, (str, Path)):
         return
-    from mmeffvit.engine.launch import load_config
-
-    file = File(name)
-    if not file.is_file():
-        package = editor.cfg.get("default_scope") or "mmdet"
-        teacher = load_config(f"{package}::{str(name).removeprefix('configs/')}")
-    else:
-        teacher = load_config(str(name))
-    value = {"model": plain(teacher.model)}
-    editor.set((*owner, "teacher_config"), value, "written out, as the path fits upstream only")
+    name = str(name)
+    if not Path(name).is_file():
+        package = draft.get(("default_scope",)) or "mmdet"
+        name = f"{package}::{name.removeprefix('configs/')}"
+    value = {"model": plain(load_config(name).model)}
+    draft.set(place, value, "written out, as the path fits upstream only")
 
 
-def clean_optimizer(editor: Editor, owner: Path, old: Sequence[str], new: nn.Module) -> None:
+def clean_optimizer(draft: Draft, old: Sequence[str], new: nn.Module) -> None:
     """Rules for parameters that the model no longer has.
 
     Args:
-        editor: Of the config.
-        owner: Path of the dict that owns the backbone.
+        draft: Of the config.
         old: Names of the parameters of the old backbone.
         new: The new backbone.
     """
-    wrapper = editor.cfg.get("optim_wrapper")
+    wrapper = draft.get(("optim_wrapper",))
     if not isinstance(wrapper, Mapping):
         return
-    root = ("optim_wrapper",)
-    constructor = str(wrapper.get("constructor", "")).rpartition(".")[2]
-    mine = str(wrapper.get("constructor", "")).startswith("mmeffvit.")
-    if constructor in _LAYER_DECAY and not mine:
-        editor.remove((*root, "constructor"), "it numbers the layers of other networks")
-        paramwise = {
-            key: value
-            for key, value in plain(wrapper.get("paramwise_cfg") or {}).items()
-            if key not in _LAYER_DECAY_KEYS
-        }
+    scope, _, constructor = str(wrapper.get("constructor", "")).rpartition(".")
+    if constructor in upstream.LAYER_DECAY and scope != "mmeffvit":
+        draft.remove(("optim_wrapper", "constructor"), "it numbers the layers of other networks")
+        paramwise = dict(wrapper.get("paramwise_cfg") or {})
+        for key in upstream.LAYER_DECAY_KEYS:
+            paramwise.pop(key, None)
         paramwise["custom_keys"] = {**paramwise.get("custom_keys", {}), **NO_DECAY}
-        editor.set((*root, "paramwise_cfg"), paramwise, "no decay of norms, as in the papers")
-    _clean_custom_keys(editor, owner, old, new)
+        place = ("optim_wrapper", "paramwise_cfg")
+        draft.set(place, paramwise, "no decay of norms, as in the papers")
+    _clean_custom_keys(draft, old, new)
 
 
-def _clean_custom_keys(editor: Editor, owner: Path, old: Sequence[str], new: nn.Module) -> None:
-    path = ("optim_wrapper", "paramwise_cfg", "custom_keys")
-    keys = plain(editor.get(path) or {})
-    prefix = ".".join(map(str, (*owner[1:], "backbone")))
-    kept, dropped = {}, {}
+def _clean_custom_keys(draft: Draft, old: Sequence[str], new: nn.Module) -> None:
+    place = ("optim_wrapper", "paramwise_cfg", "custom_keys")
+    prefix = ".".join(map(str, draft.own("backbone")[1:]))
     new_names = [name for name, _ in new.named_parameters()]
-    for key, rule in keys.items():
-        place, _, part = key.partition("backbone.")
-        inside = bool(part) and prefix.startswith(place)
-        if inside:
-            stale = not any(part in name for name in new_names)
-        else:
-            was = key in _TABLES or _in(key, prefix, old)
-            stale = was and not _in(key, prefix, new_names) and key not in prefix
-        (dropped if inside or stale else kept)[key] = rule
+
+    def is_stale(key: str) -> bool:
+        above, _, part = key.partition("backbone.")
+        if part and prefix.startswith(above):
+            return True  # of the old backbone, by its name
+        was = key in upstream.POSITION_TABLES or _in(key, prefix, old)
+        return was and not _in(key, prefix, new_names) and key not in prefix
+
+    rules = draft.get(place) or {}
+    kept = {key: rule for key, rule in rules.items() if not is_stale(key)}
+    dropped = {key: rule for key, rule in rules.items() if key not in kept}
     if not dropped:
         return
     # what was said about the norms of the old backbone, for those of the new one
     exempt = [rule for key, rule in dropped.items() if "norm" in key and "backbone." in key]
-    if exempt and not any(key == "norm" for key in kept):
+    if exempt and "norm" not in kept:
         for name, module in new.named_modules():
             if isinstance(module, (nn.LayerNorm, nn.BatchNorm2d, nn.GroupNorm)):
                 kept[f"{prefix}.{name}."] = exempt[0]
-    editor.set(path, kept, "names of parameters of the old backbone")
+    draft.set(place, kept, "names of parameters of the old backbone")
 
 
 def _in(key: str, prefix: str, names: Sequence[str]) -> bool:
     return any(key in f"{prefix}.{name}" for name in names)
 
 
-def remove_imports(editor: Editor, old_backbone: Mapping[str, Any]) -> None:
+def remove_imports(draft: Draft, old_backbone: Mapping[str, Any]) -> None:
     """``custom_imports`` of the toolbox that the old backbone came from, if nothing else does."""
     package, dot, _ = str(old_backbone.get("type")).rpartition(".")
-    imports = editor.get(("custom_imports", "imports"))
+    imports = draft.get(("custom_imports", "imports"))
     if not dot or not imports:
         return
     names = [imports] if isinstance(imports, str) else list(imports)
     kept = [name for name in names if name.partition(".")[0] != package]
-    if len(kept) == len(names) or _mentions(editor.cfg.get("model"), package + "."):
+    values = (value for _, value in walk(draft.get(("model",))))
+    mentioned = any(isinstance(v, str) and v.startswith(f"{package}.") for v in values)
+    if len(kept) == len(names) or mentioned:
         return
     why = f"only the old backbone was of {package}"
     if kept:
-        editor.set(("custom_imports", "imports"), kept, why)
+        draft.set(("custom_imports", "imports"), kept, why)
     else:
-        editor.remove(("custom_imports",), why)
+        draft.remove(("custom_imports",), why)
 
 
-def _mentions(value: Any, prefix: str) -> bool:
-    if isinstance(value, Mapping):
-        return any(_mentions(item, prefix) for item in value.values())
-    if isinstance(value, (list, tuple)):
-        return any(_mentions(item, prefix) for item in value)
-    return isinstance(value, str) and value.startswith(prefix)
-
-
-def remove_copies(editor: Editor, before: Mapping[str, Any]) -> None:
-    """Variables of the config file that held what was replaced, which nothing reads.
-
-    Args:
-        editor: Of the config.
-        before: The config before the swap.
-    """
-    gone = [c["old"] for c in editor.changes if _is_telling(c.get("old"))]
-    kept = [value for c in editor.changes for value in _inner(c.get("new"))]
+def remove_copies(draft: Draft) -> None:
+    """Variables of the config file that held what was replaced, which nothing reads."""
+    kept = [value for edit in draft.edits for value in _inner(edit.new)]
+    gone = [edit.old for edit in draft.edits if _is_telling(edit.old)]
     gone += [value for old in gone for value in _inner(old) if value not in kept]
-    nested = [before["model"][key] for key in before["model"] if key in ("detector", "student")]
-    for key in list(editor.cfg.keys()):
-        value = before.get(key)
-        if key in _SETTINGS or not _is_telling(value):
-            continue
-        if value in gone or value in nested:
-            editor.remove((key,), "a variable of the file; nothing reads it")
-
-
-_SETTINGS = (
-    "model",
-    "data_preprocessor",
-    "optim_wrapper",
-    "param_scheduler",
-    "custom_imports",
-    "custom_hooks",
-    "load_from",
-    "norm_cfg",
-)
+    model = draft.before["model"]
+    gone += [model[key] for key in upstream.INNER_MODELS if key in model]
+    for key, value in draft.before.items():
+        if key not in upstream.ENTRIES and _is_telling(value) and value in gone:
+            draft.remove((key,), "a variable of the file; nothing reads it")
 
 
 def _inner(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return [v for item in value.values() for v in (item, *_inner(item)) if _is_telling(v)]
-    return []
+    return [inner for place, inner in walk(value) if place and _is_telling(inner)]
 
 
 def _is_telling(value: Any) -> bool:
     """Whether two equal values cannot be equal by chance."""
-    if isinstance(value, str):
-        return "/" in value
-    return isinstance(value, dict) and len(value) > 1
+    return "/" in value if isinstance(value, str) else isinstance(value, dict) and len(value) > 1

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from mmengine.config import Config
-
-from mmeffvit.swap.changes import Path
+from mmeffvit.configs import Place, walk
+from mmeffvit.swap import upstream
 from mmeffvit.swap.errors import SwapError
 
-#: parts of a model that hold a network of their own, which a student or a tracker only uses
-_OTHERS = ("teacher", "reid", "rfp_")
-_NOT_MODELS = ("train_cfg", "test_cfg", "data_preprocessor", "backbone")
 
-
-def find_owner(cfg: Config, where: str | None = None) -> Path:
-    """Path of the dict in ``cfg.model`` that owns the backbone, beside its neck and heads.
+def find_owner(cfg: Mapping[str, Any], where: str | None = None) -> Place:
+    """Place of the dict in ``cfg.model`` that owns the backbone, beside its neck and heads.
 
     Args:
         cfg: A config of a toolbox.
@@ -32,15 +27,19 @@ def find_owner(cfg: Config, where: str | None = None) -> Path:
             "The config has no model=dict(...), so there is no backbone to swap; give the config "
             "that is trained, not one of its bases."
         )
-    found = list(_owners(model, ("model",)))
+    found = [
+        ("model", *place)
+        for place, node in walk(model, skip=(*upstream.SETTINGS, "backbone"))
+        if isinstance(node, Mapping) and _is_network(node.get("backbone"))
+    ]
     if where is not None:
-        wanted = tuple(("model." + where.removeprefix("model.")).split("."))
-        wanted = tuple(int(key) if key.isdigit() else key for key in wanted)
+        keys = ("model." + where.removeprefix("model.")).split(".")
+        wanted = tuple(int(key) if key.isdigit() else key for key in keys)
         wanted = wanted[:-1] if wanted[-1] == "backbone" else wanted
         if wanted not in found:
             raise SwapError(f"There is no backbone at {where!r}; {_places(found)}.")
         return wanted
-    own = [path for path in found if not any(_belongs_to_other(key) for key in path)] or found
+    own = [place for place in found if not any(_belongs_to_other(key) for key in place)] or found
     if len(own) == 1:
         return own[0]
     if own:
@@ -50,30 +49,16 @@ def find_owner(cfg: Config, where: str | None = None) -> Path:
     )
 
 
-def _owners(node: Any, path: Path) -> Iterator[Path]:
-    if isinstance(node, Mapping):
-        backbone = node.get("backbone")
-        if isinstance(backbone, Mapping) and isinstance(backbone.get("type"), (str, type)):
-            yield path
-        for key, value in node.items():
-            if key not in _NOT_MODELS:
-                yield from _owners(value, (*path, key))
-    elif isinstance(node, (list, tuple)):
-        for i, value in enumerate(node):
-            yield from _owners(value, (*path, i))
+def _is_network(value: Any) -> bool:
+    return isinstance(value, Mapping) and isinstance(value.get("type"), (str, type))
 
 
 def _belongs_to_other(key: str | int) -> bool:
-    return isinstance(key, str) and key.startswith(_OTHERS)
+    return isinstance(key, str) and key.startswith(upstream.OTHER_NETWORKS)
 
 
-def has_teacher(owner: Mapping) -> bool:
-    """Whether a frozen teacher sees the same images as the backbone."""
-    return any(key in owner for key in ("teacher_config", "teacher_backbone", "teacher"))
-
-
-def _places(paths: list[Path]) -> str:
-    if not paths:
+def _places(places: list[Place]) -> str:
+    if not places:
         return "it has none"
-    names = [".".join(map(str, (*path[1:], "backbone"))) for path in paths]
+    names = [".".join(map(str, (*place[1:], "backbone"))) for place in places]
     return f"it is found at {', '.join(names)}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mmeffvit.swap.changes import Editor, plain
+from mmeffvit.configs import plain
+from mmeffvit.swap.changes import Draft
 from mmeffvit.swap.leftovers import NO_DECAY
 
 #: total batch size that the learning rate of detection is for
@@ -15,7 +16,7 @@ _SEGMENTATION = {"type": "AdamW", "lr": 6e-5, "betas": (0.9, 0.999), "weight_dec
 _WARM_UP = 1500
 
 
-def set_adamw(editor: Editor, scope: str) -> None:
+def set_adamw(draft: Draft) -> None:
     """AdamW as in RAVLT's recipes (arXiv 2411.07635): detection 1e-4, segmentation 6e-5.
 
     The learning rate of detection is that of 16 images per step, scaled by
@@ -23,31 +24,31 @@ def set_adamw(editor: Editor, scope: str) -> None:
     config that trains with Adam or AdamW already keeps its learning rate, which belongs to its
     heads.
     """
-    wrapper = plain(editor.cfg.get("optim_wrapper") or {})
+    wrapper = plain(draft.tree.get("optim_wrapper") or {})
     old = wrapper.get("optimizer") or {}
     root = ("optim_wrapper",)
     if not str(old.get("type", "")).startswith("Adam"):
-        new = dict(_SEGMENTATION if scope == "mmseg" else _DETECTION)
-        base = (editor.cfg.get("auto_scale_lr") or {}).get("base_batch_size")
-        if scope != "mmseg" and base:
+        new = dict(_SEGMENTATION if draft.scope == "mmseg" else _DETECTION)
+        base = (draft.tree.get("auto_scale_lr") or {}).get("base_batch_size")
+        if draft.scope != "mmseg" and base:
             new["lr"] *= base / _DETECTION_BATCH
         if not wrapper:
             wrapper = {"type": "OptimWrapper"}
-            editor.set(root, wrapper, "recipe='adamw'")
-        editor.set((*root, "optimizer"), new, "recipe='adamw'")
-        if isinstance(editor.cfg.get("optimizer"), Mapping):
-            editor.set(("optimizer",), new, "recipe='adamw'")
-        _scale_schedule(editor, new["lr"] / old.get("lr", new["lr"]), scope)
-    paramwise = plain(editor.get((*root, "paramwise_cfg")) or {})
+            draft.set(root, wrapper, "recipe='adamw'")
+        draft.set((*root, "optimizer"), new, "recipe='adamw'")
+        if isinstance(draft.tree.get("optimizer"), Mapping):
+            draft.set(("optimizer",), new, "recipe='adamw'")
+        _scale_schedule(draft, new["lr"] / old.get("lr", new["lr"]))
+    paramwise = plain(draft.get((*root, "paramwise_cfg")) or {})
     if "norm_decay_mult" not in paramwise:
         paramwise["custom_keys"] = {**paramwise.get("custom_keys", {}), **NO_DECAY}
         for key in ("norm_decay_mult", "bias_decay_mult", "bias_lr_mult"):
             paramwise.pop(key, None)
-        editor.set((*root, "paramwise_cfg"), paramwise, "no decay of norms, as in the papers")
+        draft.set((*root, "paramwise_cfg"), paramwise, "no decay of norms, as in the papers")
 
 
-def _scale_schedule(editor: Editor, factor: float, scope: str) -> None:
-    schedulers = editor.cfg.get("param_scheduler")
+def _scale_schedule(draft: Draft, factor: float) -> None:
+    schedulers = draft.tree.get("param_scheduler")
     if not schedulers:
         return
     new: list[dict[str, Any]] = plain(
@@ -58,9 +59,9 @@ def _scale_schedule(editor: Editor, factor: float, scope: str) -> None:
             if scheduler.get(key):
                 scheduler[key] *= factor
     first = new[0]
-    if scope == "mmseg" and first.get("type") == "PolyLR" and not first.get("begin"):
+    if draft.scope == "mmseg" and first.get("type") == "PolyLR" and not first.get("begin"):
         # a warm-up, which SGD does without; poly power 1 down to 0
         first.update(begin=_WARM_UP, power=1.0, eta_min=0.0)
         warm_up = {"type": "LinearLR", "start_factor": 1e-6, "by_epoch": False}
         new.insert(0, {**warm_up, "begin": 0, "end": _WARM_UP})
-    editor.set(("param_scheduler",), new, "bounds scale with the learning rate; warm-up")
+    draft.set(("param_scheduler",), new, "bounds scale with the learning rate; warm-up")

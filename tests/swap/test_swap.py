@@ -8,7 +8,8 @@ from mmengine.registry import MODELS, DefaultScope
 
 import mmeffvit
 from mmeffvit.engine.launch import load_config
-from mmeffvit.swap import SwapError, format_changes, swap_backbone
+from mmeffvit.models import RMT
+from mmeffvit.swap import SwapError, format_changes, plan_swap, swap_backbone
 
 RETINANET = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
 PSPNET = "mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py"
@@ -299,6 +300,63 @@ def test_refused_with_the_reason(source, reason):
 def test_errors(arguments, options, message):
     with pytest.raises(RuntimeError, match=message):
         swap_backbone(*arguments, **options)
+
+
+class TestPlan:
+    def test_says_which_maps_are_read_and_replaced(self):
+        cfg = load_config(PSPNET)
+        text = cfg.pretty_text
+        plan = plan_swap(cfg, "secvit-tiny", recipe="adamw", drop_path_rate=0.1)
+        assert cfg.pretty_text == text
+        assert plan.place == ("model", "backbone")
+        assert [level.stride for level in plan.levels] == [4, 8, 8, 8]
+        assert [level.depth_stride for level in plan.levels] == [4, 8, 16, 32]
+        # of the old backbone, of all maps of ours; strides until ours are resized
+        assert [(m.index, m.out_index) for m in plan.maps] == [(2, 2), (3, 3)]
+        assert [(m.old.channels, m.new.channels) for m in plan.maps] == [(1024, 256), (2048, 512)]
+        assert [(m.old.stride, m.new.stride) for m in plan.maps] == [(8, 16), (8, 32)]
+        edits = {edit.path: edit for edit in plan.edits}
+        index = edits["model.decode_head.in_index"]
+        assert (index.old, index.new) == (3, 1)
+        assert edits["model.auxiliary_head.in_channels"].why == "channels of the new maps"
+
+    def test_carried_out_it_is_the_swap(self):
+        cfg = load_config(RETINANET)
+        plan = plan_swap(cfg, "rmt-tiny", recipe="adamw", with_cp=True)
+        done = plan.apply(cfg)
+        swapped = swap_backbone(cfg, "rmt-tiny", recipe="adamw", with_cp=True)
+        assert done.pretty_text == swapped.pretty_text
+        # what is made of a plan is its own
+        done.model.backbone.arch = "small"
+        assert plan.apply(cfg).pretty_text == swapped.pretty_text
+        with pytest.raises(AttributeError):
+            plan.edits[0].new = None
+
+    def test_is_for_one_config(self):
+        plan = plan_swap(RETINANET, "rmt-tiny")
+        with pytest.raises(SwapError, match=r"another config: model\.backbone is not what it was"):
+            plan.apply(load_config(PSPNET))
+
+
+class TestStrides:
+    """Of the network that is built, whatever they are."""
+
+    def test_maps_are_matched_by_stride(self, monkeypatch):
+        monkeypatch.setattr(RMT, "stage_strides", (8, 16, 32, 64))
+        plan = plan_swap(RETINANET, "rmt-tiny")
+        assert [(m.index, m.out_index) for m in plan.maps] == [(1, 0), (2, 1), (3, 2)]
+        assert plan.apply(load_config(RETINANET)).model.neck.in_channels == [64, 128, 256]
+
+    def test_of_several_of_one_stride_the_last(self, monkeypatch):
+        monkeypatch.setattr(RMT, "stage_strides", (16, 16, 16, 16))
+        source = "mmdet::faster_rcnn/faster-rcnn_r50-caffe-c4_ms-1x_coco.py"
+        assert swap_backbone(source, "rmt-tiny").model.backbone.out_indices == (3,)
+
+    def test_one_that_is_read_is_missing(self, monkeypatch):
+        monkeypatch.setattr(RMT, "stage_strides", (16, 16, 16, 16))
+        message = r"'ResNet': maps of stride 8, 16 and 32 are read, and it has maps of stride 16\."
+        with pytest.raises(SwapError, match=message):
+            swap_backbone(RETINANET, "rmt-tiny")
 
 
 def test_channels_that_do_not_fit_are_an_error():

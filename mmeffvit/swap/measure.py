@@ -13,14 +13,12 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mmeffvit.swap.changes import plain
+from mmeffvit.configs import convert
+from mmeffvit.swap import upstream
 from mmeffvit.swap.errors import SwapError
 
 #: side of the image that measures
 _SIDE = 256
-_WEIGHTS = ("init_cfg", "pretrained")
-#: parts inside of blocks that change no shape; their operators may not run on the meta device
-_INSIDES = ("dcn", "stage_with_dcn", "plugins", "sac", "stage_with_sac", "with_cp")
 
 
 @dataclass(frozen=True)
@@ -30,26 +28,17 @@ class Level:
     Attributes:
         channels: Channels C.
         stride: Image pixels per cell.
-        depth_stride: The stride that the map would have if no stage were dilated: where in a
-            pyramid of strides 4, 8, 16 and 32 it belongs.
+        dilation: By how much smaller the stride is than if no stage were dilated.
     """
 
     channels: int
     stride: int
-    depth_stride: int
+    dilation: int = 1
 
-
-@dataclass(frozen=True)
-class Measured:
-    """What is known of a backbone.
-
-    Attributes:
-        levels: The maps that it returns.
-        parameters: Names of its parameters.
-    """
-
-    levels: tuple[Level, ...]
-    parameters: tuple[str, ...]
+    @property
+    def depth_stride(self) -> int:
+        """The stride without dilated stages: where in a pyramid the map belongs."""
+        return self.stride * self.dilation
 
 
 class _TablesOnCpu(TorchFunctionMode):
@@ -67,41 +56,49 @@ class _TablesOnCpu(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def build_meta(cfg: Mapping[str, Any] | Sequence, scope: str) -> nn.Module:
-    """Build a module without memory for its weights, and without reading pretrained ones."""
-    cfg = _without_weights(plain(cfg))
+def _run(
+    cfg: Mapping[str, Any], scope: str, inputs: Tensor | tuple[Tensor, ...]
+) -> tuple[nn.Module, list[Any]]:
+    """A module without memory for its weights, pretrained ones neither, and what it returns."""
+    cfg = convert(cfg, _without_weights)
     with DefaultScope.overwrite_default_scope(scope), torch.device("meta"), _TablesOnCpu():
         module = MODELS.build(cfg)
     module = module.to("meta")
-    module.eval()  # some return nothing
-    return module
+    module.eval()  # which of some networks returns nothing
+    with torch.no_grad():
+        outs = module(inputs)
+    return module, [outs] if isinstance(outs, Tensor) else list(outs)
 
 
-def _without_weights(cfg: Any) -> Any:
-    if isinstance(cfg, dict):
-        return {k: _without_weights(v) for k, v in cfg.items() if k not in _WEIGHTS}
-    return [_without_weights(item) for item in cfg] if isinstance(cfg, list) else cfg
+def _without_weights(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: item for key, item in value.items() if key not in upstream.WEIGHTS}
+    return value
 
 
-def measure_backbone(cfg: Mapping[str, Any], scope: str) -> Measured:
+def measure_backbone(
+    cfg: Mapping[str, Any], scope: str
+) -> tuple[tuple[Level, ...], tuple[str, ...]]:
     """Build a backbone without memory and look at the maps that it returns.
 
     Args:
         cfg: Its config.
         scope: Default scope of the config.
 
+    Returns:
+        The maps, and the names of its parameters.
+
     Raises:
         SwapError: It cannot be built or run here, or returns something else than maps.
     """
     name = cfg["type"]
+    side = _image_side(cfg)
+    image = torch.empty(1, cfg.get("in_channels", 3), side, side, device="meta")
     problem: Exception | None = None
-    for drop in ((), _INSIDES):
+    for drop in ((), upstream.INSIDES):
+        kept = {key: value for key, value in cfg.items() if key not in drop}
         try:
-            module = build_meta({k: v for k, v in cfg.items() if k not in drop}, scope)
-            side = _image_side(cfg)
-            image = torch.empty(1, cfg.get("in_channels", 3), side, side, device="meta")
-            with torch.no_grad():
-                maps = module(image)
+            module, maps = _run(kept, scope, image)
             break
         except Exception as error:  # the toolboxes' constructors raise whatever they like
             problem = problem or error
@@ -110,16 +107,11 @@ def measure_backbone(cfg: Mapping[str, Any], scope: str) -> Measured:
             f"The backbone {name!r} of this config could not be built and measured here, so that "
             f"what reads its maps is not known: {type(problem).__name__}: {problem}"
         ) from problem
-    maps = [maps] if isinstance(maps, Tensor) else list(maps)
     if not all(isinstance(x, Tensor) and x.dim() == 4 for x in maps):
         raise SwapError(f"The backbone {name!r} does not return maps, but {_kinds(maps)}.")
-    undone = _undilated(module)
-    levels = []
-    for i, x in enumerate(maps):
-        stride = _stride(x, side)
-        factor = undone[i] if i < len(undone) else 1
-        levels.append(Level(x.shape[1], stride, stride * factor))
-    return Measured(tuple(levels), tuple(name for name, _ in module.named_parameters()))
+    undone = dict(enumerate(_undilated(module)))
+    levels = (Level(x.shape[1], _stride(x, side), undone.get(i, 1)) for i, x in enumerate(maps))
+    return tuple(levels), tuple(name for name, _ in module.named_parameters())
 
 
 def _image_side(cfg: Mapping[str, Any]) -> int:
@@ -165,24 +157,15 @@ def measure_neck(
     cfg: Mapping[str, Any], levels: Sequence[Level], scope: str
 ) -> tuple[Level, ...] | None:
     """The maps that a neck makes of those of a backbone; None if that cannot be found out here."""
+    sides = [(lv.channels, _SIDE // lv.stride) for lv in levels]
+    maps = tuple(torch.empty(1, channels, side, side, device="meta") for channels, side in sides)
     try:
-        neck = build_meta(cfg, scope)
-        maps = tuple(
-            torch.empty(1, lv.channels, _SIDE // lv.stride, _SIDE // lv.stride, device="meta")
-            for lv in levels
-        )
-        with torch.no_grad():
-            outs = neck(maps)
+        _, outs = _run(cfg, scope, maps)
     except Exception:  # as above
         return None
-    outs = [outs] if isinstance(outs, Tensor) else list(outs)
-    result = []
-    for x in outs:
-        if not isinstance(x, Tensor) or x.dim() < 2:
-            return None
-        stride = _stride(x, _SIDE) if x.dim() == 4 else _SIDE
-        result.append(Level(x.shape[1], stride, stride))
-    return tuple(result)
+    if not all(isinstance(x, Tensor) and x.dim() > 1 for x in outs):
+        return None
+    return tuple(Level(x.shape[1], _stride(x, _SIDE) if x.dim() == 4 else _SIDE) for x in outs)
 
 
 def default_of(kind: str | type, key: str, scope: str) -> Any:
