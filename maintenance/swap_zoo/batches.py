@@ -11,6 +11,8 @@ from mmengine.config import Config
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from torch import Tensor
 
+from mmeffvit.configs import walk
+
 _BOXES = 4
 #: classes of detectors that are asked in words
 TEXT = ("person", "car", "dog")
@@ -187,16 +189,9 @@ def _collate(samples: list[dict[str, Any]]) -> dict[str, list]:
     return {key: [sample[key] for sample in samples] for key in samples[0]}
 
 
-def _find(node: Any, key: str) -> Iterator[Any]:
-    if isinstance(node, Mapping):
-        for name, value in node.items():
-            if name == key:
-                yield value
-            elif name not in ("train_cfg", "test_cfg", "teacher_config", "loss_cls"):
-                yield from _find(value, key)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _find(value, key)
+def _find(tree: Any, key: str) -> Iterator[Any]:
+    skip = ("train_cfg", "test_cfg", "teacher_config", "loss_cls")
+    return (value for place, value in walk(tree, skip) if place and place[-1] == key)
 
 
 def _thing_classes(model: Mapping[str, Any]) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from mmeffvit.configs import convert
 
 #: what configs of mmdet name
 PUBLISHED = "bert-base-uncased"
@@ -34,10 +36,6 @@ def write_bert(folder: Path, words: Iterable[str] = ()) -> None:
     BertModel(config).save_pretrained(folder)
 
 
-def with_bert(value: Any, folder: Path) -> Any:
+def with_bert(model: Any, folder: Path) -> Any:
     """A copy of a model's config that reads the BERT in `folder`."""
-    if isinstance(value, Mapping):
-        return {key: with_bert(item, folder) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(with_bert(item, folder) for item in value)
-    return str(folder) if value == PUBLISHED else value
+    return convert(model, lambda value: str(folder) if value == PUBLISHED else value)

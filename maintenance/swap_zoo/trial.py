@@ -16,7 +16,7 @@ from mmengine.registry import MODELS, DefaultScope
 from maintenance.swap_zoo.batches import TEXT, Batches
 from maintenance.swap_zoo.language import with_bert, write_bert
 from maintenance.swap_zoo.methods import Method
-from mmeffvit.configs import plain
+from mmeffvit.configs import convert, lookup, plain, walk
 from mmeffvit.engine.launch import load_config
 from mmeffvit.swap import swap_backbone
 from mmeffvit.swap.locate import find_owner
@@ -57,7 +57,9 @@ def try_method(method: Method, backbone: str = "ravlt", swap: bool = True) -> di
     if swap:
         cfg = reload(swap_backbone(cfg, backbone, arch=TINY))
     owner = find_owner(cfg)
-    cfg.model = Config(_cheaper(_bare(plain(cfg.model))))._cfg_dict
+    model = convert(cfg.model, _bare)
+    _make_cheaper(model)
+    cfg.model = Config(model)._cfg_dict
     if cfg.model.get("num_queries"):
         cfg.model.num_queries = min(cfg.model.num_queries, _QUERIES)
         if "max_per_img" in (cfg.model.get("test_cfg") or {}):
@@ -129,16 +131,14 @@ def _child(module: Any, key: str | int) -> Any:
 
 def _bare(value: Any) -> Any:
     """A model's config without weights on disk or on the net, for small images and one process."""
-    if isinstance(value, Mapping):
-        if value.get("type") == "Pretrained":
-            return None
-        if value.get("type") in ("SyncBN", "MMSyncBN"):
-            value = {**value, "type": "BN"}
-        drop = ("pretrained", "teacher_ckpt", "batch_augments")  # the last pad to full size
-        return {k: None if k in drop else _bare(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_bare(item) for item in value)
-    return value
+    if not isinstance(value, dict):
+        return value
+    if value.get("type") == "Pretrained":
+        return None
+    if value.get("type") in ("SyncBN", "MMSyncBN"):
+        value = {**value, "type": "BN"}
+    drop = ("pretrained", "teacher_ckpt", "batch_augments")  # the last pad to full size
+    return {key: None if key in drop else item for key, item in value.items()}
 
 
 #: 64 pixels have fewer cells than DINO has queries
@@ -147,18 +147,12 @@ _QUERIES = 50
 _FEWER = {"num_points": 256, "num": 32, "nms_pre": 100, "max_per_img": 100}
 
 
-def _cheaper(value: Any, inside: bool = False) -> Any:
-    if isinstance(value, dict):
+def _make_cheaper(model: dict[str, Any]) -> None:
+    for place, value in walk(model):
+        inside = not {"train_cfg", "test_cfg"}.isdisjoint(place[:-1])
         fewer = _FEWER if inside else {"num_cp": -1}  # re-computing saves memory, of GPUs
-        return {
-            key: min(item, fewer[key])
-            if key in fewer and type(item) is int
-            else _cheaper(item, inside or key in ("train_cfg", "test_cfg"))
-            for key, item in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return type(value)(_cheaper(item, inside) for item in value)
-    return value
+        if type(value) is int and place[-1] in fewer:
+            lookup(model, place[:-1])[place[-1]] = min(value, fewer[place[-1]])
 
 
 def _loss(model: Any, batches: Batches) -> tuple[torch.Tensor, Mapping[str, Any]]:

@@ -13,8 +13,8 @@ from mmeffvit.files import whole_file
 class AtomicLocalBackend(LocalBackend):
     """Local disk; a file appears under its name only when all of its bytes are on the disk.
 
-    Use it wherever mmengine takes ``backend_args``: ``dict(backend='atomic_local')``. The bytes go
-    to ``<name>.tmp`` in the same folder, which a later write of the same name overwrites.
+    Use it wherever mmengine takes ``backend_args``: ``dict(backend='atomic_local')``; see
+    `mmeffvit.files.whole_file` for where the bytes go.
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
