@@ -147,29 +147,11 @@ def plan_swap(
             f"Nothing beside the backbone of {draft.get(draft.own('type'))!r} names the channels "
             "of its maps, so it is not known which ones are read."
         )
-    cls, arguments = _choose(backbone, options)
-    if old.get("in_channels", 3) != 3:
-        arguments.setdefault("in_channels", old["in_channels"])
-    asked = arguments.pop("out_indices", None)
-    ours = _build(backbone, cls, arguments).stage_strides
-    found = _out_indices(backbone, ours, old["type"], levels, read)
-    if asked is not None and tuple(asked) != found:
-        strides = ", ".join(str(levels[i].depth_stride) for i in read)
-        raise SwapError(
-            f"out_indices={tuple(asked)} cannot serve this config, whose neck and heads read maps "
-            f"of stride {strides}, which is out_indices={found}; leave it out."
-        )
-    arguments["out_indices"] = found
-    network = _build(backbone, cls, arguments)
+    config, network, maps = _new_backbone(backbone, options, old, levels, read)
     if checkpoint is not None:
-        arguments["init_cfg"] = {"type": "Pretrained", "checkpoint": os.fspath(checkpoint)}
-    new = zip(network.out_channels, network.out_strides, strict=True)
-    maps = tuple(
-        Substitute(index, levels[index], out_index, Level(channels, stride))
-        for index, out_index, (channels, stride) in zip(read, found, new, strict=True)
-    )
+        config["init_cfg"] = {"type": "Pretrained", "checkpoint": os.fspath(checkpoint)}
     why = f"maps of stride {', '.join(str(m.old.depth_stride) for m in maps)} are read"
-    draft.set(place, {"type": f"mmeffvit.{cls.__name__}", **arguments}, why)
+    draft.set(place, config, why)
     connect(draft, levels, readers, maps)
     leftovers.remove_weights(draft)
     leftovers.set_normalisation(draft)
@@ -205,6 +187,36 @@ def _drop_branches(draft: Draft) -> None:
 
 
 # -- the new backbone ------------------------------------------------------------------------------
+
+
+def _new_backbone(
+    name: str,
+    options: Mapping[str, Any],
+    old: Mapping[str, Any],
+    levels: Sequence[Level],
+    read: Sequence[int],
+) -> tuple[dict[str, Any], BaseBackbone, tuple[Substitute, ...]]:
+    """Its config, the network on the meta device, and which of its maps take which places."""
+    cls, arguments = _choose(name, options)
+    if old.get("in_channels", 3) != 3:
+        arguments.setdefault("in_channels", old["in_channels"])
+    asked = arguments.pop("out_indices", None)
+    ours = _build(name, cls, arguments).stage_strides
+    found = _out_indices(name, ours, old["type"], levels, read)
+    if asked is not None and tuple(asked) != found:
+        strides = ", ".join(str(levels[i].depth_stride) for i in read)
+        raise SwapError(
+            f"out_indices={tuple(asked)} cannot serve this config, whose neck and heads read maps "
+            f"of stride {strides}, which is out_indices={found}; leave it out."
+        )
+    arguments["out_indices"] = found
+    network = _build(name, cls, arguments)
+    new = zip(network.out_channels, network.out_strides, strict=True)
+    maps = tuple(
+        Substitute(index, levels[index], out_index, Level(channels, stride))
+        for index, out_index, (channels, stride) in zip(read, found, new, strict=True)
+    )
+    return {"type": f"mmeffvit.{cls.__name__}", **arguments}, network, maps
 
 
 def _choose(name: str, options: Mapping[str, Any]) -> tuple[type[BaseBackbone], dict[str, Any]]:

@@ -182,7 +182,7 @@ def read_heads(owner: Place, model: Mapping[str, Any], levels: Sequence[Level]) 
     """
     heads = []
     for key, value in model.items():
-        if key in upstream.NOT_HEADS or key.startswith(upstream.NOT_HEADS_BUT):
+        if key in upstream.NOT_HEADS or key.startswith(upstream.NOT_HEADS_PREFIXES):
             continue
         for place, cfg in walk(value, skip=upstream.NOT_HEADS):
             inside = any(isinstance(part, str) for part in place)  # of another head

@@ -43,7 +43,7 @@ INSIDES = ("dcn", "stage_with_dcn", "plugins", "sac", "stage_with_sac", "with_cp
 
 #: keys beside a backbone that hold no head, and first letters of such keys
 NOT_HEADS = ("backbone", "neck", "init_cfg", *SETTINGS)
-NOT_HEADS_BUT = ("teacher", "distill")
+NOT_HEADS_PREFIXES = ("teacher", "distill")
 #: necks whose end_level is exclusive
 EXCLUSIVE_END = ("JPU",)
 #: heads that name several maps and take the last one, unless this key is set

@@ -1,0 +1,21 @@
+"""What is known of upstream's classes by name is about classes that there are."""
+
+import pytest
+from mmdet.registry import MODELS as DETECTION
+from mmseg.registry import MODELS as SEGMENTATION
+
+from mmeffvit.swap import upstream
+
+NAMES = [
+    *upstream.REFUSED,
+    *upstream.WITHOUT_BRANCHES,
+    *upstream.WITHOUT_BRANCHES.values(),
+    *upstream.EXCLUSIVE_END,
+    *upstream.TAKES_THE_LAST,
+    *upstream.VIEWS_MAPS,
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_class_exists(name):
+    assert DETECTION.get(f"mmdet.{name}") or SEGMENTATION.get(f"mmseg.{name}")
