@@ -7,6 +7,7 @@ import mmeffvit.layers
 import mmeffvit.models
 from mmeffvit.layers import MapContext, SECMixer
 from mmeffvit.ops import sec_attention
+from mmeffvit.ops.points import voxel_groups
 
 
 def test_classifier_that_made_its_head():
@@ -39,3 +40,10 @@ def test_mixers_by_inheritance():
     old.load_state_dict(new.state_dict())
     x = torch.randn(2, 8, 5, 3)
     torch.testing.assert_close(old(x, MapContext.of(x)), new(x, MapContext.of(x)))
+
+
+def test_coordinates_of_pillars_by_their_old_name():
+    coors = torch.tensor([[0, 1, 2], [0, 1, 2], [0, 0, 0]])
+    with pytest.warns(DeprecationWarning, match="coords=.* is now coors="):
+        old = voxel_groups(coords=coors)
+    assert torch.equal(old.inverse, voxel_groups(coors).inverse)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmeffvit.errors import renamed_argument
 from mmeffvit.ops.points.batches import check_offset
 from mmeffvit.ops.points.segments import segment_places
 
 
+@renamed_argument("coords", "coors")
 def window_snake_order(
     coors: Tensor,
     window_size: tuple[int, int],

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mmeffvit.errors import renamed_argument
 from mmeffvit.ops.points.batches import check_finite
 from mmeffvit.ops.points.cells import Cells, unique_rows
 from mmeffvit.ops.points.segments import segment_reduce
@@ -68,6 +69,7 @@ def dynamic_voxelize(
     return cells.flip(1)
 
 
+@renamed_argument("coords", "coors")
 def voxel_groups(coors: Tensor) -> Cells:
     """Points grouped by voxel, in lexicographic order; points with a negative entry in none.
 
@@ -84,6 +86,7 @@ def voxel_groups(coors: Tensor) -> Cells:
     return Cells(inverse, groups.counts, groups.rows)
 
 
+@renamed_argument("coords", "coors")
 def dynamic_scatter(
     feats: Tensor, coors: Tensor, reduce: str = "max", groups: Cells | None = None
 ) -> tuple[Tensor, Cells]:
@@ -116,6 +119,7 @@ def dynamic_scatter(
     return reduced[:-1], groups
 
 
+@renamed_argument("coords", "coors")
 def bev_scatter(feats: Tensor, coors: Tensor, batch_size: int, height: int, width: int) -> Tensor:
     """Pillars on a bird's-eye-view map, zeros elsewhere.
 
