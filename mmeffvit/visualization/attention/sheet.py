@@ -22,7 +22,7 @@ _DPI, _FINE = 100, 1.3
 _PANEL, _GAP, _MARGIN, _COLUMNS = 236, 12, 24, 4
 _SECTION, _LINE_HEIGHT, _TITLE, _ROW_GAP = 40, 19, 22, 22
 #: mean width of a letter, as a share of its size
-_LETTER = 0.5
+_LETTER = 0.48
 #: colours of a legend
 _BAR = 54
 
