@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS, DefaultScope
 
 from mmeffvit.checkpoint import convert_official, load_weights, write_checkpoint
-from mmeffvit.models.heads import ConvClassifier
+from mmeffvit.models.heads import ConvClassifier, NormClassifier
 from mmeffvit.models.zoo import backbone_classes
 from mmeffvit.testing.families import FAMILIES
 from mmeffvit.testing.golden import TOLERANCES
@@ -131,6 +131,8 @@ def test_mixed_labels_and_accuracy():
     with torch.no_grad():
         logits = model(images)
     mixed = torch.tensor([[0.3, 0.7, 0, 0, 0], [0, 0, 0, 0.5, 0.5]])
+    from mmpretrain.structures import DataSample
+
     samples = [DataSample().set_gt_score(score) for score in mixed]
     expected = -(mixed * logits.log_softmax(1)).sum(1).mean()
     loss = model(images, samples, mode="loss")["loss"]
@@ -151,3 +153,21 @@ def test_without_mmpretrain_it_is_a_plain_head():
         f"{layer}.{kind}" for layer in ("proj", "norm", "fc") for kind in ("weight", "bias")
     }
     assert head((torch.zeros(1), torch.randn(2, 16, 3, 3))).shape == (2, 5)
+
+
+def test_norm_head_has_a_loss_and_the_plain_heads_logits():
+    plain = NormClassifier(16, 5, eps=1e-3)
+    head = MODELS.build({"type": "mmeffvit.NormClsHead", "in_channels": 16, "num_classes": 5})
+    assert head.norm.eps == 1e-5
+    head.norm.eps = 1e-3
+    head.load_state_dict(plain.state_dict())
+    x = torch.randn(3, 16, 4, 7)
+    mean = (x - x.mean(1, keepdim=True)) / (x.var(1, unbiased=False, keepdim=True) + 1e-3).sqrt()
+    expected = mean.mean((2, 3)) @ plain.fc.weight.T
+    torch.testing.assert_close(head((x * 2, x)), expected)
+    torch.testing.assert_close(plain(x), expected)
+    from mmpretrain.structures import DataSample
+
+    samples = [DataSample().set_gt_label(i) for i in range(3)]
+    loss = head.loss((x,), samples)["loss"]
+    torch.testing.assert_close(loss, F.cross_entropy(expected, torch.arange(3)))
