@@ -131,8 +131,6 @@ def test_mixed_labels_and_accuracy():
     with torch.no_grad():
         logits = model(images)
     mixed = torch.tensor([[0.3, 0.7, 0, 0, 0], [0, 0, 0, 0.5, 0.5]])
-    from mmpretrain.structures import DataSample
-
     samples = [DataSample().set_gt_score(score) for score in mixed]
     expected = -(mixed * logits.log_softmax(1)).sum(1).mean()
     loss = model(images, samples, mode="loss")["loss"]

@@ -9,10 +9,11 @@ import importlib.util
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
+from packaging.version import Version
 from torch import Tensor
 
 # the first release with one function for fused forward and backward, any kernel, this layout
-_FIRST_RELEASE = (0, 20)
+_FIRST_RELEASE = Version("0.20")
 _CHANNELS_MULTIPLE = 8
 
 
@@ -33,13 +34,14 @@ def refuses(
         return "natten takes queries and keys of one map"
     if importlib.util.find_spec("natten") is None:
         return "natten is not installed; see https://natten.org for wheels that match your torch"
-    needed = ".".join(map(str, _FIRST_RELEASE))
     try:
         installed = version("natten")
     except PackageNotFoundError:
-        return f"the release of the installed natten is not known; {needed} or later is needed"
-    if _release(installed) < _FIRST_RELEASE:
-        return f"natten {installed} is installed; {needed} or later is needed"
+        return (
+            f"the release of the installed natten is not known; {_FIRST_RELEASE} or later is needed"
+        )
+    if Version(installed) < _FIRST_RELEASE:
+        return f"natten {installed} is installed; {_FIRST_RELEASE} or later is needed"
     if q.device.type != "cuda":
         return f"natten's kernels run on CUDA, and the tensors are on {q.device.type}"
     if q.dtype not in (torch.float32, torch.float16, torch.bfloat16):
@@ -52,16 +54,6 @@ def refuses(
     if min(kernel) < 2:
         return f"natten needs kernels of at least 2 on both axes, got {kernel}"
     return None
-
-
-def _release(text: str) -> tuple[int, ...]:
-    """Leading numbers of a version: '0.21.0+torch280' -> (0, 21, 0)."""
-    numbers = []
-    for part in text.split("+")[0].split("."):
-        if not part.isdigit():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)
 
 
 def neighbourhood_attention_natten(
