@@ -88,7 +88,7 @@ def test_follow_the_steps(project):
     commands = []
     for block in (b for b in blocks() if b.document == DOCUMENT):
         if block.language == "bash":
-            commands += block.text.splitlines()
+            commands += block.text.replace("\\\n", "").splitlines()
         elif added := _ADDED.match(block.text):
             path = project / added[1]
             path.write_text(path.read_text() + "\n" + block.text)

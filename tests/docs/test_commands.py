@@ -279,3 +279,16 @@ def test_links():
             if not re.match("https?:|mailto:", target) and not (path.parent / target).exists():
                 missing.append(f"{path.relative_to(ROOT)}: {target}")
     assert missing == []
+
+
+def test_lines_are_of_one_width():
+    """Tables, pictures and what is generated may be wider."""
+    generated = re.compile(r"<!-- model-zoo: .*?<!-- /model-zoo -->", re.DOTALL)
+    derivations = ROOT.glob("mmeffvit/**/README.md")
+    wide = []
+    for path in {*DOCUMENTS, *ROOT.glob("*.md"), *derivations} - {ROOT / "docs/swap_table.md"}:
+        text = generated.sub(lambda block: "\n" * block[0].count("\n"), path.read_text())
+        for number, line in enumerate(text.splitlines(), start=1):
+            if len(line) > 120 and not line.startswith(("|", "![")):
+                wide.append(f"{path.relative_to(ROOT)}:{number}: {len(line)} columns")
+    assert wide == []
