@@ -281,6 +281,16 @@ def test_links():
     assert missing == []
 
 
+def test_the_index_names_every_page():
+    """docs/README.md leads to all pages, networks and derivations."""
+    index = ROOT / "docs/README.md"
+    targets = re.findall(r"\]\(([^)\s#]+)", index.read_text())
+    linked = {(index.parent / target).resolve() for target in targets if ":" not in target}
+    pages = {*ROOT.glob("docs/**/*.md"), *ROOT.glob("configs/*/README.md")} - {index}
+    pages |= {*ROOT.glob("mmeffvit/ops/*/README.md"), ROOT / "CONTRIBUTING.md"}
+    assert [str(page.relative_to(ROOT)) for page in sorted(pages - linked)] == []
+
+
 def test_lines_are_of_one_width():
     """Tables, pictures and what is generated may be wider."""
     generated = re.compile(r"<!-- model-zoo: .*?<!-- /model-zoo -->", re.DOTALL)
