@@ -6,6 +6,8 @@ from mmeffvit.layers.depthwise import DepthwiseConv2d
 from mmeffvit.layers.drop_path import DropPath
 from mmeffvit.layers.ffn import MLP, ConvFFN
 from mmeffvit.layers.mixers import (
+    CrossShapedAttention,
+    CrossShapedMixer,
     GatedSoftmaxMixer,
     ManhattanAttention,
     MaSAMixer,
@@ -30,6 +32,8 @@ __all__ = [
     "ConvDownsample",
     "ConvFFN",
     "ConvStem",
+    "CrossShapedAttention",
+    "CrossShapedMixer",
     "DepthwiseConv2d",
     "DropPath",
     "GatedSoftmaxMixer",

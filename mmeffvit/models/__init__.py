@@ -1,7 +1,16 @@
 """Networks. Importing this module registers them; it needs torch and mmengine only."""
 
 from mmeffvit.models import heads
-from mmeffvit.models.backbones import RAVLT, RMT, BaseBackbone, Pyramid, PyramidViT, SecViT, SSViT
+from mmeffvit.models.backbones import (
+    RAVLT,
+    RMT,
+    BaseBackbone,
+    CSWin,
+    Pyramid,
+    PyramidViT,
+    SecViT,
+    SSViT,
+)
 from mmeffvit.models.classifier import Classifier, PyramidClassifier
 from mmeffvit.models.heads import ConvClassifier, NormClassifier
 from mmeffvit.models.necks import PlainToPyramid, ResizeToStrides
@@ -11,6 +20,7 @@ __all__ = [
     "RAVLT",
     "RMT",
     "BaseBackbone",
+    "CSWin",
     "Classifier",
     "ConDaFormer",
     "ConvClassifier",

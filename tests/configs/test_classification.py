@@ -69,6 +69,34 @@ def test_recipe():
     assert cfg.sync_bn == "torch"
 
 
+@pytest.mark.parametrize(
+    ("name", "rate", "images", "lr", "decay", "kept", "parameters"),
+    [
+        ("tiny_8xb256", 0.2, 256, 2e-3, 0.05, 0.99984, 22_320_552),
+        ("small_8xb256", 0.4, 256, 2e-3, 0.05, 0.99984, 34_643_304),
+        ("base_8xb128", 0.5, 128, 1e-3, 0.1, 0.99992, 77_382_184),
+    ],
+)
+def test_recipe_of_cswin(name, rate, images, lr, decay, kept, parameters):
+    cfg = load(f"configs/cswin/cswin-{name}_in1k.py")
+    assert cfg.model.backbone.drop_path_rate == rate
+    with torch.device("meta"):
+        model = MODELS.build(cfg.model)
+    assert model.backbone.arch_name == name.partition("_")[0]
+    assert sum(param.numel() for param in model.parameters()) == parameters
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ("AdamW", lr, decay)
+    assert cfg.train_dataloader.batch_size == images
+    assert cfg.auto_scale_lr.base_batch_size == 8 * images
+    assert cfg.train_dataloader.sampler.type == "DefaultSampler"
+    warmup, cosine = cfg.param_scheduler
+    assert warmup.start_factor * lr == pytest.approx(1e-6)
+    assert (warmup.end, cosine.begin, cosine.end, cosine.eta_min) == (20, 20, 300, 1e-5)
+    averages = [hook for hook in cfg.custom_hooks if hook.type == "EMAHook"]
+    assert [hook.momentum for hook in averages] == pytest.approx([1 - kept])
+    check_rest_builds(cfg)
+
+
 def test_what_is_decayed():
     cfg = _load("ravlt", "base")
     with torch.device("meta"):

@@ -13,6 +13,7 @@ from mmeffvit import create_backbone, list_backbones
 from mmeffvit.layers import MapContext
 from mmeffvit.layers.context import rotary_1d, rotary_2d
 from mmeffvit.layers.mixers import (
+    CrossShapedMixer,
     GatedSoftmaxMixer,
     MaSAMixer,
     RALAMixer,
@@ -42,6 +43,7 @@ from mmeffvit.visualization.attention import (
     register_drawing,
     scan_steps,
     weight_maps,
+    window_map,
 )
 from mmeffvit.visualization.attention.sheet import _PANEL
 
@@ -56,6 +58,8 @@ ALL_MIXERS = [
     lambda: MaSAMixer(16, 2, decomposed=True),
     lambda: RALAMixer(16, 2),
     lambda: GatedSoftmaxMixer(16, 2),
+    lambda: CrossShapedMixer(16, 2),
+    lambda: CrossShapedMixer(16, 2, 1),
 ]
 
 
@@ -275,6 +279,25 @@ def test_decay_and_attention_with_it(decomposed):
     torch.testing.assert_close(call.attention_of(TOKEN), expected)
     row, _ = make_rows(call, TOKEN)
     assert row.maps[0].title == "head 0: halves in 2.4 tokens"
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 20])
+def test_stripes_are_those_that_attention_stays_in(width):
+    call = make_call(CrossShapedMixer(16, 2, width))
+    weights = call.attention_of(TOKEN)
+    windows = [window_map(SIZE, window) for window in call.mixer.core.windows]
+    for attention, numbers in zip(weights, windows):
+        assert torch.equal(attention > 0, numbers == numbers[TOKEN])
+    # nine rows in stripes of two: a zero below, none above; of three there are three
+    rows = windows[1][:, 0].tolist()
+    if width in (2, 3):
+        assert rows == [i // width for i in range(9)]
+    stripes, *_ = make_rows(call, TOKEN)
+    vertical, horizontal, cross = (torch.isfinite(m.values) for m in stripes.maps)
+    assert torch.equal(vertical, weights[0] > 0)
+    assert torch.equal(horizontal, weights[1] > 0)
+    assert torch.equal(cross, vertical | horizontal)
+    assert stripes.maps[0].title == f"head 0: 9×{min(width, 14, vertical[0].sum())} tokens"
 
 
 def test_token_weights_average_to_one():

@@ -1,6 +1,7 @@
 """Token mixers: projections, a core that calls one operator of `mmeffvit.ops`, the way out."""
 
 from mmeffvit.layers.mixers.base import QKVProjection, TokenMixer
+from mmeffvit.layers.mixers.cross_shaped import CrossShapedAttention, CrossShapedMixer
 from mmeffvit.layers.mixers.masa import ManhattanAttention, MaSAMixer
 from mmeffvit.layers.mixers.rala import (
     GatedSoftmaxMixer,
@@ -12,6 +13,8 @@ from mmeffvit.layers.mixers.s3a import S3AMixer, SparseScanAttention
 from mmeffvit.layers.mixers.sec import SECAttention, SECMixer
 
 __all__ = [
+    "CrossShapedAttention",
+    "CrossShapedMixer",
     "GatedSoftmaxMixer",
     "MaSAMixer",
     "ManhattanAttention",

@@ -1,6 +1,7 @@
 """Backbones: one file per network, over the contract of `base.py`."""
 
 from mmeffvit.models.backbones.base import BaseBackbone
+from mmeffvit.models.backbones.cswin import CSWin
 from mmeffvit.models.backbones.pyramid import ConvPyramid, Pyramid, PyramidViT
 from mmeffvit.models.backbones.ravlt import RAVLT
 from mmeffvit.models.backbones.rmt import RMT
@@ -11,6 +12,7 @@ __all__ = [
     "RAVLT",
     "RMT",
     "BaseBackbone",
+    "CSWin",
     "ConvPyramid",
     "Pyramid",
     "PyramidViT",

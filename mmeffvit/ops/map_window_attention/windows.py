@@ -72,11 +72,10 @@ def from_windows(
     rows, columns = (_axis(n, side, padding) for n, side in zip(size, window, strict=True))
     x = windows.unflatten(0, (-1, rows.windows[0], columns.windows[0])).transpose(2, 3)
     x = x.flatten(1, 2).flatten(2, 3)
-    return _crop(_crop(x, 1, rows.zeros[0], size[0]), 2, columns.zeros[0], size[1])
-
-
-def _crop(x: Tensor, axis: int, start: int, length: int) -> Tensor:
-    if torch.compiler.is_compiling():
-        # how a slice lies in memory would say in the graph whether there were zeros to cut
-        return x.index_select(axis, torch.arange(length, device=x.device) + start)
-    return x.narrow(axis, start, length)
+    for axis, (cut, side, length) in enumerate(zip((rows, columns), window, size), start=1):
+        if torch.compiler.is_compiling() and side is not None:
+            # how a slice lies in memory would say in the graph whether there were zeros
+            x = x.index_select(axis, torch.arange(length, device=x.device) + cut.zeros[0])
+        elif any(cut.zeros):
+            x = x.narrow(axis, cut.zeros[0], length)
+    return x

@@ -7,6 +7,7 @@ own with `register_drawing`, and its attention, per head, without one.
 """
 
 from mmeffvit.visualization.attention.capture import MixerCall, find_mixers, record_mixers
+from mmeffvit.visualization.attention.cross_shaped import window_map
 from mmeffvit.visualization.attention.draw import draw_attention, draw_features
 from mmeffvit.visualization.attention.features import feature_row, principal_colours
 from mmeffvit.visualization.attention.images import (
@@ -54,4 +55,5 @@ __all__ = [
     "scan_steps",
     "to_input",
     "weight_maps",
+    "window_map",
 ]

@@ -27,6 +27,14 @@ ARCHS = {
         "decay_ranges": (4, 4, 4, 4),
         "decomposed": (True, False, True, False),
     },
+    "cswin": {
+        "embed_dims": (16, 32, 64, 64),
+        "depths": (1, 1, 1, 1),
+        "num_heads": (2, 4, 4, 4),
+        "mlp_ratios": (2, 2, 2, 2),
+        # a whole map in the second stage, as only the first two are tested
+        "stripe_widths": (3, None, 7, None),
+    },
     "hybrid": {
         **_SHARED,
         "mixers": (
