@@ -2,10 +2,13 @@
 
 from mmeffvit.models import heads
 from mmeffvit.models.backbones import (
+    NAT,
     RAVLT,
     RMT,
     BaseBackbone,
     CSWin,
+    DiNAT,
+    DiNAT_s,
     Pyramid,
     PyramidViT,
     SecViT,
@@ -17,6 +20,7 @@ from mmeffvit.models.necks import PlainToPyramid, ResizeToStrides
 from mmeffvit.models.points import ConDaFormer, FlatFormer
 
 __all__ = [
+    "NAT",
     "RAVLT",
     "RMT",
     "BaseBackbone",
@@ -24,6 +28,8 @@ __all__ = [
     "Classifier",
     "ConDaFormer",
     "ConvClassifier",
+    "DiNAT",
+    "DiNAT_s",
     "FlatFormer",
     "NormClassifier",
     "PlainToPyramid",

@@ -112,7 +112,8 @@ class Network(BaseModule):
         """The published variant whose parameters have these names and shapes.
 
         A file that lacks a few of them (5 % at most) still is that variant's; loading it names what
-        is missing.
+        is missing. Where tables have the size of one variant and could be resized for another, it
+        is the one whose size they have.
 
         Args:
             state_dict: Weights under our keys, which start with `prefix`.
@@ -122,7 +123,7 @@ class Network(BaseModule):
             for key, value in state_dict.items()
             if key.startswith(cls.prefix)
         }
-        lacking: dict[str, int] = {}
+        lacking: dict[str, tuple[int, int]] = {}
         for variant in cls.arch_zoo:
             whole = _whole_network(cls, variant)
             own = whole.state_dict()
@@ -131,7 +132,8 @@ class Network(BaseModule):
             ):
                 missing = sum(whole.may_be_missing(key) is None for key in own.keys() - found)
                 if missing <= 0.05 * len(own):
-                    lacking[variant] = missing
+                    resized = sum(value.shape != own[key].shape for key, value in found.items())
+                    lacking[variant] = missing, resized
         return min(lacking, key=lacking.__getitem__, default=None)
 
     def adapt_weight(self, name: str, value: Tensor) -> Tensor | None:

@@ -3,6 +3,7 @@
 from mmeffvit.layers.mixers.base import QKVProjection, TokenMixer
 from mmeffvit.layers.mixers.cross_shaped import CrossShapedAttention, CrossShapedMixer
 from mmeffvit.layers.mixers.masa import ManhattanAttention, MaSAMixer
+from mmeffvit.layers.mixers.neighbourhood import NeighbourhoodAttention, NeighbourhoodMixer
 from mmeffvit.layers.mixers.rala import (
     GatedSoftmaxMixer,
     RALAMixer,
@@ -18,6 +19,8 @@ __all__ = [
     "GatedSoftmaxMixer",
     "MaSAMixer",
     "ManhattanAttention",
+    "NeighbourhoodAttention",
+    "NeighbourhoodMixer",
     "QKVProjection",
     "RALAMixer",
     "RALAttention",

@@ -2,6 +2,7 @@
 
 from mmeffvit.models.backbones.base import BaseBackbone
 from mmeffvit.models.backbones.cswin import CSWin
+from mmeffvit.models.backbones.dinat import NAT, DiNAT, DiNAT_s
 from mmeffvit.models.backbones.pyramid import ConvPyramid, Pyramid, PyramidViT
 from mmeffvit.models.backbones.ravlt import RAVLT
 from mmeffvit.models.backbones.rmt import RMT
@@ -9,11 +10,14 @@ from mmeffvit.models.backbones.secvit import SecViT
 from mmeffvit.models.backbones.ssvit import SSViT
 
 __all__ = [
+    "NAT",
     "RAVLT",
     "RMT",
     "BaseBackbone",
     "CSWin",
     "ConvPyramid",
+    "DiNAT",
+    "DiNAT_s",
     "Pyramid",
     "PyramidViT",
     "SSViT",

@@ -9,7 +9,11 @@ from mmeffvit.ops.precision import in_full_precision
 
 
 def neighbour_positions(
-    length: int, kernel: int, dilation: int, device: torch.device | str = "cpu"
+    length: int,
+    kernel: int,
+    dilation: int,
+    device: torch.device | str = "cpu",
+    queries: int | None = None,
 ) -> Tensor:
     """Positions that each index of an axis attends to; the window never leaves the axis.
 
@@ -24,11 +28,12 @@ def neighbour_positions(
         kernel: Odd number of neighbours k.
         dilation: Distance D between neighbours.
         device: Where the result lives.
+        queries: Of how many indices, from the first on; all if None.
 
     Returns:
-        (n, k) int64, ascending in each row.
+        (queries, k) int64, ascending in each row.
     """
-    index = torch.arange(length, device=device)
+    index = torch.arange(length if queries is None else queries, device=device)
     rank = index // dilation
     # not `index % dilation`, which ONNX has for dilations known in advance only
     phase = index - rank * dilation
@@ -47,14 +52,13 @@ def neighbour_tokens(
     """Row-major tokens that each token of a map attends to: (H*W, k_h*k_w), rows slowest."""
     rows = neighbour_positions(height, kernel[0], dilation[0], device)
     columns = neighbour_positions(width, kernel[1], dilation[1], device)
-    return (rows[:, None, :, None] * width + columns[None, :, None, :]).reshape(height * width, -1)
+    return _tokens(rows, columns, width)
 
 
-def _relative_positions(length: int, kernel: int, dilation: int, device: torch.device) -> Tensor:
-    """(n, k) ranks of keys minus that of their query, plus ``kernel - 1``."""
-    positions = neighbour_positions(length, kernel, dilation, device)
-    index = torch.arange(length, device=device)
-    return (positions - index[:, None]) // dilation + kernel - 1
+def _tokens(rows: Tensor, columns: Tensor, width: int) -> Tensor:
+    tokens = rows[:, None, :, None] * width + columns[None, :, None, :]
+    # not len(), which binds a trace to one size
+    return tokens.reshape(rows.shape[0] * columns.shape[0], -1)
 
 
 @in_full_precision
@@ -71,18 +75,20 @@ def neighbourhood_attention_reference(
     """See :func:`mmeffvit.ops.neighbourhood_attention`."""
     height, width, _, head_dim = q.shape[1:]
     scale = head_dim**-0.5 if scale is None else scale
-    size = k.shape[1:3]
-    # (H, W, k*k) of the map of the keys, whose top left the queries are
-    tokens = neighbour_tokens(*size, kernel, dilation, q.device).unflatten(0, size)
-    tokens = tokens[:height, :width].flatten(0, 1)
+    # of the map of the keys, whose top left the queries are
+    rows, columns = (
+        neighbour_positions(*axis[:3], q.device, queries=axis[3])
+        for axis in zip(k.shape[1:3], kernel, dilation, (height, width))
+    )
+    tokens = _tokens(rows, columns, k.shape[2])
     q = q.flatten(1, 2)
     # (B, L, k*k, h, d)
     keys, values = (t.flatten(1, 2)[:, tokens] for t in (k, v))
     logits = torch.einsum("blhd,blnhd->blhn", q * scale, keys)
     if bias is not None:
         rows, columns = (
-            _relative_positions(*axis, q.device)[:real]
-            for axis, real in zip(zip(size, kernel, dilation), (height, width))
+            (places - torch.arange(places.shape[0], device=q.device)[:, None]) // step + size - 1
+            for places, step, size in zip((rows, columns), dilation, kernel)
         )
         # (h, H, W, k_h, k_w) -> (L, h, k*k)
         bias = bias[:, rows[:, None, :, None], columns[None, :, None, :]]

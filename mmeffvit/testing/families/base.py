@@ -78,12 +78,13 @@ class PyramidGolden(GoldenFamily):
     Further inputs have a number (``input2``, ``out2/...``).
     """
 
-    #: arguments of our network beside its arch
-    options: ClassVar[dict[str, Any]] = {}
-
     def params(self, meta: dict) -> dict[str, Any]:
         """Arguments of the authors' constructor."""
         return meta["constructor"] if "constructor" in meta else meta["params"]
+
+    def network_options(self, meta: dict) -> dict[str, Any]:
+        """Arguments of our network beside its arch."""
+        return {}
 
     def head_options(self, meta: dict) -> dict[str, Any]:
         """Sizes of the head beside the number of classes."""
@@ -122,7 +123,7 @@ class PyramidGolden(GoldenFamily):
         """Our backbone with the weights of the file."""
         cls = network_classes()[self.family]
         arch = self.arch(self.params(meta))
-        backbone = cls(arch=arch, **{**self.options, **options})
+        backbone = cls(arch=arch, **{**self.network_options(meta), **options})
         load_weights(backbone, self.converted(tensors))
         return backbone.eval()
 
@@ -130,7 +131,7 @@ class PyramidGolden(GoldenFamily):
         """Our classifier with the weights of the file."""
         cls = network_classes()[self.family]
         arch = self.arch(self.params(meta))
-        backbone = cls(arch=arch, **{**self.options, **cls.classifier_options})
+        backbone = cls(arch=arch, **{**self.network_options(meta), **cls.classifier_options})
         classes = meta["num_classes"] if "num_classes" in meta else self.params(meta)["num_classes"]
         network = Classifier(backbone, backbone.make_head(classes, **self.head_options(meta)))
         load_weights(network, self.converted(tensors))

@@ -25,7 +25,7 @@ def distinct_structures():
     chosen = {}
     for name in reversed(list_backbones()):
         arch = small_arch(name)
-        sizes = ("embed_dims", "depths", "num_heads")
+        sizes = ("embed_dims", "depths", "num_heads", "mlp_ratio", "mlp_ratios", "kernel_size")
         structure = {key: value for key, value in arch.items() if key not in sizes}
         chosen[split_name(name)[0], repr(structure)] = name
     return sorted(chosen.values())

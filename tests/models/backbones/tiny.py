@@ -35,6 +35,23 @@ ARCHS = {
         # a whole map in the second stage, as only the first two are tested
         "stripe_widths": (3, None, 7, None),
     },
+    # the second block is wider than the maps in the tests, and sees them continued
+    "dinat": {
+        "embed_dims": (16, 32, 64, 64),
+        "depths": (2, 1, 1, 1),
+        "num_heads": (1, 2, 4, 4),
+        "mlp_ratio": 2,
+        "kernel_size": 3,
+        "layer_scale": None,
+    },
+    "dinat-s": {
+        "embed_dims": (16, 32, 64, 64),
+        "depths": (2, 1, 1, 1),
+        "num_heads": (1, 2, 4, 4),
+        "mlp_ratio": 2,
+        "kernel_size": 3,
+        "layer_scale": 0.5,
+    },
     "hybrid": {
         **_SHARED,
         "mixers": (

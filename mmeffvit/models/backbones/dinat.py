@@ -1,0 +1,304 @@
+"""NAT, DiNAT and DiNAT_s: neighbourhood attention (arXiv 2204.07143), dilated (arXiv 2209.15001).
+
+The authors' dense backbones equal these networks; their classifiers equal them with
+`out_norm=False` and `NormClassifier` on the last map.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import partial
+from itertools import cycle, islice
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmeffvit.layers import MLP, Block, LayerNorm2d, NeighbourhoodMixer
+from mmeffvit.models.backbones.pyramid import Pyramid
+from mmeffvit.models.heads.classifiers import NormClassifier
+from mmeffvit.models.official import KeyRule
+from mmeffvit.registry import MODELS
+
+#: of a task, of each block of each stage, or of all blocks
+Dilations = str | Sequence[Sequence[int]] | int
+
+_norm = partial(LayerNorm2d, eps=1e-5)
+
+
+def _arch(dim, depths, mlp_ratio, layer_scale=None, kernel_size=7) -> dict[str, Any]:
+    dims = (dim, 2 * dim, 4 * dim, 8 * dim)
+    return {
+        "embed_dims": dims,
+        "depths": depths,
+        "num_heads": tuple(channels // 32 for channels in dims),
+        "mlp_ratio": mlp_ratio,
+        "kernel_size": kernel_size,
+        "layer_scale": layer_scale,
+    }
+
+
+_STAGE_3_AT_640 = (1, 2, 1, 3, 1, 4, 1, 5) * 2 + (1, 5)
+
+
+def _rules(stages: str) -> tuple[KeyRule, ...]:
+    block = rf"{stages}\.(\d)\.blocks\.(\d+)\."
+    ours = r"backbone.stages.\1.blocks.\2."
+    return (
+        KeyRule(r"patch_embed\.(.+)", r"backbone.stem.\1"),
+        KeyRule(rf"{block}(norm\d)\.(\w+)", rf"{ours}\3.\4"),
+        KeyRule(rf"{block}attn\.rpb", rf"{ours}mixer.core.rpb"),
+        KeyRule(rf"{block}attn\.(\w+)\.weight", rf"{ours}mixer.\3.weight", ndim=4),
+        KeyRule(rf"{block}attn\.(\w+)\.bias", rf"{ours}mixer.\3.bias"),
+        KeyRule(rf"{block}mlp\.(\w+)\.weight", rf"{ours}ffn.\3.weight", ndim=4),
+        KeyRule(rf"{block}mlp\.(\w+)\.bias", rf"{ours}ffn.\3.bias"),
+        KeyRule(rf"{block}gamma(\d)", rf"{ours}layer_scale\3.gamma"),
+        KeyRule(
+            rf"{stages}\.(\d)\.downsample\.reduction\.weight",
+            r"backbone.stages.\1.downsample.reduction.weight",
+            ndim=4,
+            shift=1,
+        ),
+        KeyRule(
+            rf"{stages}\.(\d)\.downsample\.norm\.(\w+)",
+            r"backbone.stages.\1.downsample.norm.\2",
+            shift=1,
+        ),
+        KeyRule(r"norm(\d)\.(\w+)", r"backbone.out_norms.\1.\2"),
+        KeyRule(r"norm\.(\w+)", r"head.norm.\1"),
+        KeyRule(r"head\.(\w+)", r"head.fc.\1"),
+    )
+
+
+class NeighbourhoodPyramid(Pyramid):
+    """What NAT and DiNAT share: all but the dilations.
+
+    The keys of an arch dict are ``embed_dims``, ``depths`` and ``num_heads``, four entries each,
+    ``mlp_ratio``, ``kernel_size`` (odd) and ``layer_scale`` (initial value or None). Weights of
+    another kernel are loaded with their relative biases resized.
+    """
+
+    stage_keys: ClassVar[tuple[str, ...]] = ("embed_dims", "depths", "num_heads")
+    official_rules: ClassVar[tuple[KeyRule, ...]] = _rules("levels")
+    #: task -> dilations of the blocks of each stage, from the first again where there are more
+    task_dilations: ClassVar[dict[str, tuple[tuple[int, ...], ...]]] = {}
+
+    def make_stem(self, in_channels: int, dim: int) -> nn.Module:
+        # nothing between the two convolutions
+        proj = nn.Sequential(
+            nn.Conv2d(in_channels, dim // 2, 3, stride=2, padding=1),
+            nn.Conv2d(dim // 2, dim, 3, stride=2, padding=1),
+        )
+        return nn.Sequential(OrderedDict(proj=proj, norm=_norm(dim)))
+
+    def make_merge(self, in_dim: int, dim: int) -> nn.Module:
+        reduction = nn.Conv2d(in_dim, dim, 3, stride=2, padding=1, bias=False)
+        return nn.Sequential(OrderedDict(reduction=reduction, norm=_norm(dim)))
+
+    def make_block(
+        self, stage: int, index: int, drop_path: float, dilations: Dilations = 1, **options: Any
+    ) -> nn.Module:
+        arch = self.arch
+        dim, heads = arch["embed_dims"][stage], arch["num_heads"][stage]
+        dilation = self.dilations_of(stage, dilations)[index]
+        return Block(
+            dim,
+            NeighbourhoodMixer(dim, heads, arch["kernel_size"], dilation, **options),
+            MLP(dim, int(arch["mlp_ratio"] * dim)),
+            norm=_norm,
+            drop_path=drop_path,
+            layer_scale=arch["layer_scale"],
+        )
+
+    def dilations_of(self, stage: int, dilations: Dilations) -> Sequence[int]:
+        """One dilation for each block of a stage; ValueError where there is none."""
+        depths = self.arch["depths"]
+        if isinstance(dilations, int):
+            return (dilations,) * depths[stage]
+        if isinstance(dilations, str):
+            if dilations not in self.task_dilations:
+                raise ValueError(
+                    f"{type(self).__name__} knows the dilations of "
+                    f"{', '.join(self.task_dilations)}, not of '{dilations}'; for another task "
+                    "give one number per block of each stage"
+                )
+            return tuple(islice(cycle(self.task_dilations[dilations][stage]), depths[stage]))
+        if [len(blocks) for blocks in dilations] != list(depths):
+            raise ValueError(
+                f"dilations must be one number for each of the {tuple(depths)} blocks of the "
+                f"stages, got {dilations}"
+            )
+        return dilations[stage]
+
+    def make_head(self, num_classes: int) -> nn.Module:
+        return NormClassifier(self.out_channels[-1], num_classes)
+
+    def adapt_weight(self, name: str, value: Tensor) -> Tensor | None:
+        if not name.endswith(".rpb"):
+            return None
+        own = self.get_parameter(name)
+        if value.dim() != 3 or len(value) != len(own):
+            return None
+        return F.interpolate(value[None], own.shape[1:], mode="bicubic")[0]
+
+    def reset_parameters(self) -> None:
+        """Draw 1x1 convolutions, the authors' linear layers, from a normal of std 0.02.
+
+        All other convolutions keep PyTorch's default.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+@MODELS.register_module()
+class NAT(NeighbourhoodPyramid):
+    """NAT, mini to base (arXiv 2204.07143).
+
+    Args:
+        arch: 'mini', 'tiny', 'small', 'base' or a dict; see `NeighbourhoodPyramid`.
+        implementation: Of `mmeffvit.ops.neighbourhood_attention`; None lets it choose.
+        **kwargs: Those of `BaseBackbone`.
+    """
+
+    family: ClassVar[str] = "nat"
+    arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
+        "mini": _arch(64, (3, 4, 6, 5), 3),
+        "tiny": _arch(64, (3, 4, 18, 5), 3),
+        "small": _arch(96, (3, 4, 18, 5), 2, layer_scale=1e-5),
+        "base": _arch(128, (3, 4, 18, 5), 2, layer_scale=1e-5),
+    }
+    # of the classifiers
+    drop_path_rates: ClassVar[dict[str, float]] = {
+        "mini": 0.2,
+        "tiny": 0.2,
+        "small": 0.3,
+        "base": 0.5,
+    }
+
+    def __init__(
+        self, arch: str | dict[str, Any] = "tiny", implementation: str | None = None, **kwargs
+    ):
+        super().__init__(arch, block_options={"implementation": implementation}, **kwargs)
+
+
+@MODELS.register_module()
+class DiNAT(NeighbourhoodPyramid):
+    """DiNAT, mini to large (arXiv 2209.15001): NAT, every other block with a dilation.
+
+    Dilations belong to the task, not to the weights. 'large-11x11' has a larger kernel, for images
+    of 384 pixels with the dilations of 224.
+
+    Args:
+        arch: 'mini', 'tiny', 'small', 'base', 'large', 'large-11x11' or a dict; see
+            `NeighbourhoodPyramid`.
+        dilations: 'classification' (of 224 pixels), 'classification-384', 'detection',
+            'segmentation' (of 512 pixels) or 'segmentation-640', the authors'; or one number for
+            each block of each stage, or one for all.
+        fit_dilation: See `mmeffvit.layers.NeighbourhoodMixer`.
+        implementation: Of `mmeffvit.ops.neighbourhood_attention`; None lets it choose.
+        **kwargs: Those of `BaseBackbone`.
+
+    Raises:
+        ValueError: No such task, or not one dilation for each block.
+    """
+
+    family: ClassVar[str] = "dinat"
+    arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
+        "mini": _arch(64, (3, 4, 6, 5), 3),
+        "tiny": _arch(64, (3, 4, 18, 5), 3),
+        "small": _arch(96, (3, 4, 18, 5), 2),
+        "base": _arch(128, (3, 4, 18, 5), 2, layer_scale=1e-5),
+        "large": _arch(192, (3, 4, 18, 5), 2),
+        "large-11x11": _arch(192, (3, 4, 18, 5), 2, kernel_size=11),
+    }
+    drop_path_rates: ClassVar[dict[str, float]] = {
+        **NAT.drop_path_rates,
+        "large": 0.35,
+        "large-11x11": 0.35,
+    }
+    task_dilations: ClassVar[dict[str, tuple[tuple[int, ...], ...]]] = {
+        "classification": ((1, 8), (1, 4), (1, 2), (1,)),
+        "classification-384": ((1, 13), (1, 6), (1, 3), (1,)),
+        "detection": ((1, 28), (1, 7, 1, 14), (1, 3, 1, 5, 1, 7), (1, 3)),
+        "segmentation": ((1, 16), (1, 4, 1, 8), (1, 2, 1, 3, 1, 4), (1, 2)),
+        "segmentation-640": ((1, 20), (1, 5, 1, 10), _STAGE_3_AT_640, (1, 2)),
+    }
+
+    def __init__(
+        self,
+        arch: str | dict[str, Any] = "tiny",
+        dilations: Dilations = "classification",
+        fit_dilation: bool = False,
+        implementation: str | None = None,
+        **kwargs,
+    ):
+        options = {
+            "dilations": dilations,
+            "fit_dilation": fit_dilation,
+            "implementation": implementation,
+        }
+        super().__init__(arch, block_options=options, **kwargs)
+
+
+class PhaseMerge(nn.Module):
+    """The four phases of 2x2 pixels beside each other, norm, projection: half as many pixels.
+
+    A map of odd sides is filled up with zeros at the bottom and on the right.
+
+    Args:
+        in_dim: Channels C of the (B, C, H, W) map.
+        dim: Channels C' of the (B, C', ceil(H/2), ceil(W/2)) map.
+    """
+
+    def __init__(self, in_dim: int, dim: int):
+        super().__init__()
+        self.norm = _norm(4 * in_dim)
+        self.reduction = nn.Conv2d(4 * in_dim, dim, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2))
+        # (row, column) of the phases: (0, 0), (1, 0), (0, 1), (1, 1)
+        phases = [x[..., row::2, column::2] for column in (0, 1) for row in (0, 1)]
+        return self.reduction(self.norm(torch.cat(phases, dim=1)))
+
+
+@MODELS.register_module()
+class DiNAT_s(DiNAT):
+    """DiNAT_s, tiny to large (arXiv 2209.15001): dilated neighbourhoods in the frame of Swin.
+
+    Arguments are those of `DiNAT`; there are no published dilations for classifying 384 pixels.
+    """
+
+    family: ClassVar[str] = "dinat-s"
+    arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
+        "tiny": _arch(96, (2, 2, 6, 2), 4),
+        "small": _arch(96, (2, 2, 18, 2), 4),
+        "base": _arch(128, (2, 2, 18, 2), 4),
+        "large": _arch(192, (2, 2, 18, 2), 4),
+    }
+    drop_path_rates: ClassVar[dict[str, float]] = {
+        "tiny": 0.2,
+        "small": 0.3,
+        "base": 0.5,
+        "large": 0.35,
+    }
+    task_dilations: ClassVar[dict[str, tuple[tuple[int, ...], ...]]] = {
+        "classification": ((1, 8), (1, 4), (1, 2), (1,)),
+        "detection": ((1, 28), (1, 14), (1, 3, 1, 5, 1, 7), (1, 3)),
+        "segmentation": ((1, 16), (1, 8), (1, 2, 1, 3, 1, 4), (1, 2)),
+        "segmentation-640": ((1, 20), (1, 10), _STAGE_3_AT_640, (1, 2)),
+    }
+    official_rules: ClassVar[tuple[KeyRule, ...]] = _rules("layers")
+    size_divisor: ClassVar[int] = 4
+
+    def make_stem(self, in_channels: int, dim: int) -> nn.Module:
+        proj = nn.Conv2d(in_channels, dim, 4, stride=4)
+        return nn.Sequential(OrderedDict(proj=proj, norm=_norm(dim)))
+
+    def make_merge(self, in_dim: int, dim: int) -> nn.Module:
+        return PhaseMerge(in_dim, dim)
