@@ -221,7 +221,7 @@ def test_published_costs_are_those_of_the_same_networks():
     """Parameters and, as the papers count them, costs: to the digits of the papers, or 0.6 %."""
     compared = 0
     for model in MODELS.values():
-        if "FLOPs (G)" not in model.published or "cswin" in model.name:
+        if "FLOPs (G)" not in model.published or "cswin" in model.name or "nat-" in model.name:
             continue
         compared += 1
         data, published = model.metadata, model.published
@@ -257,6 +257,16 @@ def test_published_costs_of_cswin():
         ("upernet_cswin-t_8xb2-160k_ade20k-512x512", 60),
         ("cswin-small_8xb256_in1k", 6.9),
     ]
+
+
+def test_published_costs_of_nat_and_dinat():
+    """Their authors count attention: all figures to their digits."""
+    models = [model for model in MODELS.values() if "nat-" in model.name]
+    assert len(models) == 6
+    for model in models:
+        published, measured = model.published, model.metadata
+        assert round(measured["FLOPs"] / 1e9) == published["FLOPs (G)"], model.name
+        assert round(measured["Parameters"] / 1e6) == published["Parameters (M)"], model.name
 
 
 def test_command(tmp_path, capsys):

@@ -25,6 +25,7 @@ from mmeffvit.visualization.attention.maps import (
     register_drawing,
 )
 from mmeffvit.visualization.attention.masa import decay_maps
+from mmeffvit.visualization.attention.neighbourhood import bias_maps
 from mmeffvit.visualization.attention.rala import weight_maps
 from mmeffvit.visualization.attention.s3a import count_paths, scan_steps
 from mmeffvit.visualization.attention.sec import cluster_maps
@@ -36,6 +37,7 @@ __all__ = [
     "Section",
     "TokenMap",
     "attention_rows",
+    "bias_maps",
     "cluster_maps",
     "count_paths",
     "decay_maps",
