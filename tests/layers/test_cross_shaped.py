@@ -4,6 +4,7 @@ import torch.nn.functional as F
 
 from mmeffvit.layers import CrossShapedMixer, MapContext
 from mmeffvit.layers.mixers.cross_shaped import WindowLePE
+from mmeffvit.models import PyramidViT
 from mmeffvit.ops import map_window_attention
 
 
@@ -90,3 +91,25 @@ def test_impossible_arguments():
 
 def test_description_names_the_windows():
     assert "windows=((None, 7), (7, None))" in repr(CrossShapedMixer(8, 2, 7))
+
+
+def test_any_stage_of_a_pyramid_from_a_config():
+    stripes = {"type": "mmeffvit.CrossShapedMixer", "stripe_width": 3}
+    arch = {
+        "embed_dims": (8, 16, 16, 16),
+        "depths": (1, 2, 1, 1),
+        "num_heads": (2, 4, 2, 4),
+        "mlp_ratios": (1, 1, 1, 1),
+        "layer_scale": (None,) * 4,
+        "mixers": [
+            stripes,
+            [stripes, {"type": "mmeffvit.SECMixer", "num_clusters": 2}],
+            {"type": "mmeffvit.CrossShapedMixer"},
+            stripes,
+        ],
+    }
+    backbone = PyramidViT(arch)
+    outs = backbone(torch.randn(2, 3, 45, 70))
+    assert [out.shape[2:] for out in outs] == [(12, 18), (6, 9), (3, 5), (2, 3)]
+    sum(out.square().mean() for out in outs).backward()
+    assert all(p.grad is not None for p in backbone.parameters())
