@@ -4,10 +4,12 @@ from mmeffvit.layers.block import Block
 from mmeffvit.layers.context import Context, MapContext
 from mmeffvit.layers.depthwise import DepthwiseConv2d
 from mmeffvit.layers.drop_path import DropPath
-from mmeffvit.layers.ffn import MLP, ConvFFN
+from mmeffvit.layers.ffn import MLP, ConvFFN, MixFFN
 from mmeffvit.layers.mixers import (
     CrossShapedAttention,
     CrossShapedMixer,
+    DeformableAttention,
+    DeformableMixer,
     GatedSoftmaxMixer,
     ManhattanAttention,
     MaSAMixer,
@@ -20,10 +22,13 @@ from mmeffvit.layers.mixers import (
     S3AMixer,
     SECAttention,
     SECMixer,
+    SoftmaxAttention,
+    SoftmaxMixer,
     SparseScanAttention,
     TokenMixer,
 )
 from mmeffvit.layers.norm import LayerNorm2d
+from mmeffvit.layers.position_table import PositionTable
 from mmeffvit.layers.scale import LayerScale2d
 from mmeffvit.layers.stem import ConvDownsample, ConvStem
 
@@ -36,6 +41,8 @@ __all__ = [
     "ConvStem",
     "CrossShapedAttention",
     "CrossShapedMixer",
+    "DeformableAttention",
+    "DeformableMixer",
     "DepthwiseConv2d",
     "DropPath",
     "GatedSoftmaxMixer",
@@ -46,6 +53,8 @@ __all__ = [
     "MapContext",
     "NeighbourhoodAttention",
     "NeighbourhoodMixer",
+    "MixFFN",
+    "PositionTable",
     "QKVProjection",
     "RALAMixer",
     "RALAttention",
@@ -53,6 +62,8 @@ __all__ = [
     "S3AMixer",
     "SECAttention",
     "SECMixer",
+    "SoftmaxAttention",
+    "SoftmaxMixer",
     "SparseScanAttention",
     "TokenMixer",
 ]

@@ -9,13 +9,15 @@ from mmeffvit.models.backbones import (
     CSWin,
     DiNAT,
     DiNAT_s,
+    PlainViT,
     Pyramid,
     PyramidViT,
     SecViT,
     SSViT,
+    ViTCoMer,
 )
 from mmeffvit.models.classifier import Classifier, PyramidClassifier
-from mmeffvit.models.heads import ConvClassifier, NormClassifier
+from mmeffvit.models.heads import ConvClassifier, LinearClassifier, NormClassifier
 from mmeffvit.models.necks import PlainToPyramid, ResizeToStrides
 from mmeffvit.models.points import ConDaFormer, FlatFormer
 
@@ -31,14 +33,17 @@ __all__ = [
     "DiNAT",
     "DiNAT_s",
     "FlatFormer",
+    "LinearClassifier",
     "NormClassifier",
     "PlainToPyramid",
+    "PlainViT",
     "Pyramid",
     "PyramidClassifier",
     "PyramidViT",
     "ResizeToStrides",
     "SSViT",
     "SecViT",
+    "ViTCoMer",
 ]
 
 

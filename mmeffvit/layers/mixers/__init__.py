@@ -2,6 +2,7 @@
 
 from mmeffvit.layers.mixers.base import QKVProjection, TokenMixer
 from mmeffvit.layers.mixers.cross_shaped import CrossShapedAttention, CrossShapedMixer
+from mmeffvit.layers.mixers.deformable import DeformableAttention, DeformableMixer
 from mmeffvit.layers.mixers.masa import ManhattanAttention, MaSAMixer
 from mmeffvit.layers.mixers.neighbourhood import NeighbourhoodAttention, NeighbourhoodMixer
 from mmeffvit.layers.mixers.rala import (
@@ -12,10 +13,13 @@ from mmeffvit.layers.mixers.rala import (
 )
 from mmeffvit.layers.mixers.s3a import S3AMixer, SparseScanAttention
 from mmeffvit.layers.mixers.sec import SECAttention, SECMixer
+from mmeffvit.layers.mixers.softmax import SoftmaxAttention, SoftmaxMixer
 
 __all__ = [
     "CrossShapedAttention",
     "CrossShapedMixer",
+    "DeformableAttention",
+    "DeformableMixer",
     "GatedSoftmaxMixer",
     "MaSAMixer",
     "ManhattanAttention",
@@ -28,6 +32,8 @@ __all__ = [
     "S3AMixer",
     "SECAttention",
     "SECMixer",
+    "SoftmaxAttention",
+    "SoftmaxMixer",
     "SparseScanAttention",
     "TokenMixer",
 ]

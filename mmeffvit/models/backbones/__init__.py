@@ -3,11 +3,13 @@
 from mmeffvit.models.backbones.base import BaseBackbone
 from mmeffvit.models.backbones.cswin import CSWin
 from mmeffvit.models.backbones.dinat import NAT, DiNAT, DiNAT_s
+from mmeffvit.models.backbones.plain import PlainViT
 from mmeffvit.models.backbones.pyramid import ConvPyramid, Pyramid, PyramidViT
 from mmeffvit.models.backbones.ravlt import RAVLT
 from mmeffvit.models.backbones.rmt import RMT
 from mmeffvit.models.backbones.secvit import SecViT
 from mmeffvit.models.backbones.ssvit import SSViT
+from mmeffvit.models.backbones.vit_comer import ViTCoMer
 
 __all__ = [
     "NAT",
@@ -18,8 +20,10 @@ __all__ = [
     "ConvPyramid",
     "DiNAT",
     "DiNAT_s",
+    "PlainViT",
     "Pyramid",
     "PyramidViT",
     "SSViT",
     "SecViT",
+    "ViTCoMer",
 ]

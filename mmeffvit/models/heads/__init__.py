@@ -2,9 +2,9 @@
 
 import warnings
 
-from mmeffvit.models.heads.classifiers import ConvClassifier, NormClassifier
+from mmeffvit.models.heads.classifiers import ConvClassifier, LinearClassifier, NormClassifier
 
-__all__ = ["ConvClassifier", "NormClassifier"]
+__all__ = ["ConvClassifier", "LinearClassifier", "NormClassifier"]
 
 
 def __getattr__(name: str):

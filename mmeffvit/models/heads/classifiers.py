@@ -101,6 +101,26 @@ class NormClassifier(BaseModule):
         return self.fc(self.pre_logits(feats))
 
 
+class LinearClassifier(BaseModule):
+    """Global average and a linear layer to class logits: of plain ViTs, whose norm stands before.
+
+    Args:
+        in_channels: Channels C of the last map of the backbone, which may be of one pixel.
+        num_classes: Number of classes.
+        init_cfg: Of mmengine.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int = 1000, init_cfg: dict | None = None):
+        super().__init__(init_cfg)
+        self.fc = nn.Linear(in_channels, num_classes)
+        nn.init.trunc_normal_(self.fc.weight, std=0.02)
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
+        """Logits (B, num_classes) of a (B, C, H, W) map, or of the last one of a tuple."""
+        return self.fc(last_map(feats).mean((2, 3)))
+
+
 def last_map(feats: Tensor | Sequence[Tensor]) -> Tensor:
     """A map, or the last one of a tuple of maps."""
     return feats if isinstance(feats, Tensor) else feats[-1]

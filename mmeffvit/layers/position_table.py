@@ -1,0 +1,106 @@
+"""A learnt table of positions, resized to the map that it is added to."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmeffvit.ops.precision import in_full
+
+
+class PositionTable(nn.Module):
+    """Adds to every token of a map what a table knows of its place (ViT, arXiv 2010.11929).
+
+    The table is resized to the map, without corners aligned or antialiasing, in float32. Resized
+    tables are kept, the last one, as long as no gradient is asked of them.
+
+    Args:
+        embed_dims: Channels C.
+        size: Rows and columns of the table: those of the map that it was made for.
+        extra_tokens: Slots E in front for tokens that are no part of the map, a class token say.
+            Checkpoints have them also where a network uses none.
+        mode: ``'bicubic'`` or ``'bilinear'``.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        size: tuple[int, int],
+        extra_tokens: int = 0,
+        mode: str = "bicubic",
+    ):
+        super().__init__()
+        if mode not in ("bicubic", "bilinear"):
+            raise ValueError(f"mode must be 'bicubic' or 'bilinear', got {mode!r}")
+        self.size = tuple(size)
+        self.extra_tokens = extra_tokens
+        self.mode = mode
+        # (1, E + rows * columns, C), as checkpoints have it
+        self.table = nn.Parameter(torch.empty(1, extra_tokens + math.prod(size), embed_dims))
+        nn.init.trunc_normal_(self.table, std=0.02)
+        self._kept: tuple[tuple, Tensor] | None = None
+
+    def of_extra_tokens(self) -> Tensor:
+        """(E, C)."""
+        return self.table[0, : self.extra_tokens]
+
+    def of_map(self, height: int, width: int) -> Tensor:
+        """(1, C, H, W), resized where the table has another size."""
+        if (height, width) == self.size:
+            return self._own_map()
+        keeps = not torch.compiler.is_compiling() and not (
+            torch.is_grad_enabled() and self.table.requires_grad
+        )
+        if not keeps:
+            return self._resize(self._own_map(), (height, width))
+        table = self.table
+        key = (height, width, table.dtype, table.device, table.data_ptr(), table._version)
+        if self._kept is None or self._kept[0] != key:
+            # what is made under inference_mode could not be used for training afterwards
+            with torch.inference_mode(False), torch.no_grad():
+                self._kept = (key, self._resize(self._own_map(), (height, width)))
+        return self._kept[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H, W)."""
+        return x + self.of_map(*x.shape[-2:])
+
+    def fitted(self, table: Tensor) -> Tensor | None:
+        """The table of a checkpoint, (1, E' + n, C) of a square map, resized to this one.
+
+        Extra slots that it has more are dropped, those that it lacks are zero.
+
+        Args:
+            table: The weight.
+
+        Returns:
+            A tensor of this table's shape, or None if `table` is no square after 0 to 2 slots, or
+            of other channels.
+        """
+        if table.dim() != 3 or table.shape[::2] != self.table.shape[::2]:
+            return None
+        for extra in dict.fromkeys((self.extra_tokens, 1, 0, 2)):
+            side = math.isqrt(max(table.shape[1] - extra, 0))
+            if side and side * side == table.shape[1] - extra:
+                square = table[:, extra:].transpose(1, 2).unflatten(2, (side, side))
+                resized = self._resize(square, self.size).flatten(2).transpose(1, 2)
+                slots = F.pad(table[:, :extra], (0, 0, 0, self.extra_tokens))
+                return torch.cat((slots[:, : self.extra_tokens], resized), 1)
+        return None
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that recipes of vision transformers do not decay, as timm asks."""
+        return {"table"}
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}, extra_tokens={self.extra_tokens}, mode={self.mode!r}"
+
+    def _own_map(self) -> Tensor:
+        return self.table[:, self.extra_tokens :].transpose(1, 2).unflatten(2, self.size)
+
+    def _resize(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        resized = F.interpolate(in_full(x), size, mode=self.mode, align_corners=False)
+        return resized.to(x.dtype)

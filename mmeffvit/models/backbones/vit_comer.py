@@ -1,0 +1,339 @@
+"""ViT-CoMer: a plain ViT and a convolutional pyramid that exchange features (arXiv 2403.07392).
+
+The authors' classes for detection and for segmentation differ; both are variants here. Parts of the
+interactions (the paper's CTI, fusions of both branches) have the names of the authors' weights.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmeffvit.layers import (
+    Context,
+    DeformableAttention,
+    DropPath,
+    LayerNorm2d,
+    LayerScale2d,
+    MapContext,
+    MixFFN,
+    PositionTable,
+)
+from mmeffvit.layers.levels import MRFP, ConvBranch, Maps, PyramidAttention
+from mmeffvit.models.backbones.base import BaseBackbone
+from mmeffvit.models.backbones.plain import PLAIN_RULES, as_conv, per_block, plain_block
+from mmeffvit.models.official import KeyRule
+from mmeffvit.ops import map_layout
+from mmeffvit.registry import MODELS
+
+_norm = partial(LayerNorm2d, eps=1e-6)
+
+
+def _add16(maps: Maps, x: Tensor) -> Maps:
+    """A map of the ViT added to that of the same stride, 16."""
+    return [maps[0], maps[1] + x, maps[2]]
+
+
+def _arch(dim: int, num_heads: int, deform_heads: int, deform_ratio: float, mrfp_ratio: float):
+    return {
+        "embed_dims": dim,
+        "depth": 12,
+        "num_heads": num_heads,
+        "mlp_ratio": 4,
+        "layer_scale": 1.0,
+        "image_size": 224,
+        "window_sizes": None,
+        "conv_channels": 64,
+        "interactions": ((0, 2), (3, 5), (6, 8), (9, 11)),
+        "to_vit": (True,) * 4,
+        "to_cnn": (True,) * 4,
+        "cnn_attention": (True,) * 4,
+        "num_extra": 4,
+        "vit_feature": "each",
+        "deform_heads": deform_heads,
+        "deform_ratio": deform_ratio,
+        "deform_points": 4,
+        "mrfp_ratio": mrfp_ratio,
+        "ffn_ratio": 0.25,
+    }
+
+
+#: what the class for detection, which starts from DINOv2, has of its own
+_DET = {"image_size": 592, "window_sizes": (14, 14, None) * 4, "vit_feature": "last"}
+
+
+class ToViT(PyramidAttention):
+    """What attention over the pyramid finds, added to the map of the ViT."""
+
+    def __init__(self, dim: int, *args: Any, **kwargs: Any):
+        super().__init__(dim, *args, residual=False, **kwargs)
+        self.scale = LayerScale2d(dim, 0)
+
+    def forward(self, maps: Maps, x: Tensor, context: Context) -> Tensor:
+        fine, same, coarse = super().forward(maps, maps, context)
+        coarse = F.interpolate(coarse, scale_factor=2, mode="bilinear")
+        return x + self.scale(F.avg_pool2d(fine, 2) + same + coarse)
+
+
+class ToCNN(nn.Module):
+    """The map of the ViT added to the pyramid, then an FFN and attention, where there are any."""
+
+    def __init__(
+        self, dim: int, hidden_dim: int | None, drop_path: float, attention: nn.Module | None
+    ):
+        super().__init__()
+        self.ffn_norm = _norm(dim) if hidden_dim else None
+        self.ffn = MixFFN(dim, hidden_dim) if hidden_dim else None
+        self.query_norm, self.feat_norm = (_norm(dim) if attention else None for _ in range(2))
+        self.cfinter = attention
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, maps: Maps, x: Tensor, context: Context) -> Maps:
+        maps = _add16(maps, x)
+        if self.ffn is not None:
+            maps = [x + self.drop_path(self.ffn(self.ffn_norm(x))) for x in maps]
+        if self.cfinter is None:
+            return maps
+        # the residual inside starts from the normed pyramid
+        queries, feats = [self.query_norm(x) for x in maps], [self.feat_norm(x) for x in maps]
+        return self.cfinter(queries, feats, context)
+
+
+class Interaction(nn.Module):
+    """What stands around the ViT blocks `first` to `last`: before them, and `after` them."""
+
+    def __init__(self, arch: Mapping[str, Any], index: int, drop_path: float, **options: Any):
+        super().__init__()
+        dim = arch["embed_dims"]
+        hidden = int(dim * arch["ffn_ratio"])
+        attn = {
+            "num_heads": arch["deform_heads"],
+            "num_points": arch["deform_points"],
+            "value_ratio": arch["deform_ratio"],
+            **options,
+        }
+        to_vit, attends = arch["to_vit"][index], arch["cnn_attention"][index]
+
+        def to_cnn(ffn: bool) -> ToCNN:
+            cross = PyramidAttention(dim, hidden, drop_path, True, **attn) if attends else None
+            return ToCNN(dim, hidden if ffn else None, drop_path, cross)
+
+        self.mrfp = MRFP(dim, round(dim * arch["mrfp_ratio"])) if to_vit else None
+        self.cti_tov = ToViT(dim, hidden, drop_path, **attn) if to_vit else None
+        self.cti_toc = to_cnn(ffn=False) if arch["to_cnn"][index] else None
+        is_last = index == len(arch["interactions"]) - 1
+        extra = arch["num_extra"] if is_last else 0
+        self.extra_CTIs = nn.ModuleList(to_cnn(ffn=True) for _ in range(extra))
+
+
+@MODELS.register_module()
+class ViTCoMer(BaseBackbone):
+    """ViT-CoMer, tiny to base (arXiv 2403.07392), as published for detection and segmentation.
+
+    Images are padded inside to multiples of 32. Keys of an arch dict beside those of `PlainViT`
+    (whose patches are of 16 pixels here):
+
+    - ``conv_channels``: Of the stem of the convolutional branch.
+    - ``interactions``: First and last ViT block of each. Per interaction: ``to_vit`` (pyramid to
+      ViT, before its blocks), ``to_cnn`` (back, after them), ``cnn_attention`` (attention in the
+      latter); ``num_extra`` more of the latter follow the last one.
+    - ``vit_feature``: Which map of the ViT is added to the outputs: ``'last'`` to all, ``'each'``
+      that of interaction i to output i (there must be four), or None.
+    - ``deform_heads``, ``deform_points``, ``deform_ratio`` (width of the values over C),
+      ``mrfp_ratio``, ``ffn_ratio`` (hidden widths over C).
+
+    Args:
+        arch: 'det-small', 'det-base', 'seg-tiny', 'seg-small', 'seg-base' or a dict.
+        implementation: Of `mmeffvit.ops.deformable_attention`; None lets it choose.
+        **kwargs: Those of `BaseBackbone`. `out_norm`: batch norms, as published. `frozen_stages`:
+            0 is the embedding, i also the convolutions, i interactions and their ViT blocks.
+    """
+
+    family: ClassVar[str] = "vit-comer"
+    arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
+        "det-small": {**_arch(384, 6, 6, 1.0, 0.5), **_DET},
+        "det-base": {**_arch(768, 12, 12, 0.5, 0.5), **_DET},
+        "seg-tiny": _arch(192, 3, 6, 1.0, 6.0),
+        "seg-small": _arch(384, 6, 6, 1.0, 1.5),
+        "seg-base": _arch(768, 12, 12, 0.5, 1.0),
+    }
+    drop_path_rates: ClassVar[dict[str, float]] = dict(zip(arch_zoo, (0.2, 0.3, 0.1, 0.2, 0.3)))
+    size_divisor: ClassVar[int] = 32
+    stage_strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
+    new_weights: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("spm", "interactions", "up", "out_norms"), "not in the weights of a plain ViT"
+    )
+    official_rules: ClassVar[tuple[KeyRule, ...]] = (
+        *PLAIN_RULES,
+        KeyRule(r"level_embed", r"backbone.spm.level_embed"),
+        KeyRule(r"norm(\d)\.(\w+)", r"backbone.out_norms.\1.\2", shift=-1),
+        *(
+            KeyRule(
+                rf"(.+\.attn)\.{layer}\.(\w+)",
+                r"backbone.\1.sampling.\2",
+                part=(index, 2),
+                transform=as_conv,
+            )
+            for index, layer in enumerate(("sampling_offsets", "attention_weights"))
+        ),
+        KeyRule(r"(.+\.ffn\.dwconv)\.dwconv\.(\w+)", r"backbone.\1.\2"),
+        KeyRule(r"(.+\.mrfp)\.dwconv\.(dwconv|bn)(\d)\.(\w+)", r"backbone.\1.\2.\3.\4"),
+        KeyRule(r"(.+\.cti_tov)\.gamma", r"backbone.\1.scale.gamma"),
+        KeyRule(r"((?:spm|up|interactions)\..+)", r"backbone.\1", transform=as_conv),
+        KeyRule(r"(?:cls|mask)_token", None, reason="a token that this network does without"),
+        KeyRule(r"norm\.\w+", None, reason="the norm after the ViT, which is not used here"),
+        KeyRule(r"head\.\w+", None, reason="the classifier"),
+    )
+
+    def __init__(
+        self,
+        arch: str | Mapping[str, Any] = "det-small",
+        *args: Any,
+        implementation: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(arch, *args, **kwargs)
+        arch, rate = self.arch, self.drop_path_rate
+        dim, side = arch["embed_dims"], arch["image_size"] // 16
+        self.patch_embed = nn.Conv2d(self.in_channels, dim, 16, stride=16)
+        # with the slot of a class token, as the weights of plain ViTs have it
+        self.position = PositionTable(dim, (side, side), extra_tokens=1)
+        self.blocks = nn.ModuleList(
+            plain_block(
+                dim,
+                arch["num_heads"],
+                arch["mlp_ratio"],
+                per_block(arch, "window_sizes")[i],
+                rate * i / max(arch["depth"] - 1, 1),
+                arch["layer_scale"],
+            )
+            for i in range(arch["depth"])
+        )
+        self.spm = ConvBranch(self.in_channels, arch["conv_channels"], dim, 0 in self.out_indices)
+        self.interactions = nn.ModuleList(
+            Interaction(arch, i, rate, implementation=implementation)
+            for i in range(len(arch["interactions"]))
+        )
+        self.up = nn.ConvTranspose2d(dim, dim, 2, stride=2) if 0 in self.out_indices else None
+        self.out_norms = nn.ModuleDict(
+            {str(i): nn.BatchNorm2d(dim) for i in self.out_indices if self.out_norm}
+        )
+        self.reset_parameters()
+        self.freeze()
+
+    def reset_parameters(self) -> None:
+        """Draw linear layers from a normal of std 0.02, convolutions of std sqrt(2 / fan out)."""
+        branch = set(self.spm.modules())
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                if module.kernel_size == (1, 1) and module not in branch:
+                    nn.init.trunc_normal_(module.weight, std=0.02)
+                else:
+                    fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
+                    nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, DeformableAttention):
+                module.reset_parameters()
+
+    def check_arch(self) -> None:
+        arch, count = self.arch, len(self.arch["interactions"])
+        for key in ("to_vit", "to_cnn", "cnn_attention"):
+            if len(arch[key]) != count:
+                raise ValueError(
+                    f"arch['{key}'] needs one entry for each of the {count} interactions, got "
+                    f"{arch[key]}"
+                )
+        if arch["vit_feature"] not in ("last", "each", None) or (
+            arch["vit_feature"] == "each" and count != 4
+        ):
+            raise ValueError(
+                "arch['vit_feature'] must be 'last', 'each' (with four interactions) or None, got "
+                f"{arch['vit_feature']!r} with {count} interactions"
+            )
+
+    # -- contract ----------------------------------------------------------------------------------
+
+    @property
+    def stage_channels(self) -> tuple[int, ...]:
+        return (self.arch["embed_dims"],) * 4
+
+    @property
+    def num_built_stages(self) -> int:
+        """Interactions, all of which every output needs."""
+        return len(self.arch["interactions"])
+
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """See `BaseBackbone`: embedding, ViT blocks, and all else beside the last layer."""
+        last = self.arch["depth"] + 1
+        part, *rest = param_name.removeprefix(prefix).split(".")
+        if param_name.startswith(prefix) and part in ("patch_embed", "position"):
+            return 0, last + 1
+        return int(rest[0]) + 1 if part == "blocks" else last, last + 1
+
+    def frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        frozen = [self.patch_embed, self.position, *([self.spm] if self.frozen_stages else [])]
+        spans = self.arch["interactions"][: self.frozen_stages]
+        for interaction, (first, last) in zip(self.interactions, spans):
+            frozen += [interaction, *self.blocks[first : last + 1]]
+        return frozen
+
+    def adapt_weight(self, name: str, value: Tensor) -> Tensor | None:
+        if name == "position.table":
+            return self.position.fitted(value)
+        if name == "patch_embed.weight" and value.shape[:2] == self.patch_embed.weight.shape[:2]:
+            # DINOv2's patches are of 14 pixels
+            return F.interpolate(value, (16, 16), mode="bicubic", align_corners=False)
+        return None
+
+    @classmethod
+    def variant_of_weights(cls, state_dict: Mapping[str, Tensor]) -> str | None:
+        """See `Network`; weights that lack much of a variant, as a plain ViT's do, are of none."""
+        variant = super().variant_of_weights(state_dict)
+        if variant is not None:
+            with torch.device("meta"):
+                whole = len(cls(variant).state_dict())
+            return variant if len(state_dict) > 0.9 * whole else None
+        return None
+
+    def may_be_ignored(self, name: str) -> str | None:
+        if re.match(r"interactions\.\d+\.(mrfp\.|(cti_toc|extra_CTIs\.\d+)\.\w+_norm)", name):
+            return "a part that the authors' class makes and does not use"
+        return super().may_be_ignored(name)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        self.check_input(image)
+        padded = map_layout(self.pad_image(image))
+        finest, maps = self.spm(padded)
+        x = self.position(self.patch_embed(padded))
+        levels, context = Context(), MapContext.of(x)
+        features = []
+        for interaction, (first, last) in zip(self.interactions, self.arch["interactions"]):
+            if interaction.cti_tov is not None:
+                maps = _add16(interaction.mrfp(maps), x)
+                x = self.run_block(interaction.cti_tov, maps, x, levels)
+            for block in self.blocks[first : last + 1]:
+                x = self.run_block(block, x, context)
+            for fusion in (interaction.cti_toc, *interaction.extra_CTIs):
+                if fusion is not None:
+                    maps = self.run_block(fusion, maps, x, levels)
+            features.append(x)
+        outs = []
+        for i in self.out_indices:
+            out = maps[i - 1] if i else self.up(maps[0]) + finest
+            if self.arch["vit_feature"]:
+                x = features[-1 if self.arch["vit_feature"] == "last" else i]
+                out = out + F.interpolate(x, out.shape[-2:], mode="bilinear", align_corners=False)
+            out = self.out_norms[str(i)](out) if self.out_norm else out
+            outs.append(self.crop_map(out, image, i))
+        return tuple(outs)
