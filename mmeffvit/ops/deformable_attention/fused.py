@@ -13,7 +13,7 @@ from mmeffvit.ops.deformable_attention.reference import deformable_attention_ref
 
 
 def _corners(locations: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """The four pixels around every location of one level, and their bilinear shares.
+    """The 2 x 2 pixels around every location of one level, and their bilinear shares.
 
     Args:
         locations: (..., 2) x, y in units of the level's size.
@@ -21,19 +21,23 @@ def _corners(locations: Tensor, height: int, width: int) -> tuple[Tensor, Tensor
         width: Columns of the level.
 
     Returns:
-        Token (..., 4), 0 outside of the map, and share (..., 4), 0 outside of the map.
+        Token and share, (..., 2, 2) each; both are 0 for pixels outside of the map.
     """
-    x = locations[..., 0] * width - 0.5  # pixel centres lie at halves
-    y = locations[..., 1] * height - 0.5
-    left, top = x.detach().floor(), y.detach().floor()
-    tokens, shares = [], []
-    for row, of_row in ((top, top + 1 - y), (top + 1, y - top)):
-        for column, of_column in ((left, left + 1 - x), (left + 1, x - left)):
-            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            # also of locations that are no number: an index must never leave the table
-            tokens.append(torch.where(inside, row * width + column, 0).int())
-            shares.append(torch.where(inside, of_row * of_column, 0))
-    return torch.stack(tokens, -1), torch.stack(shares, -1)
+    column, of_column, in_columns = _neighbours(locations[..., 0], width)
+    row, of_row, in_rows = _neighbours(locations[..., 1], height)
+    inside = in_rows.unsqueeze(-1) & in_columns.unsqueeze(-2)
+    # also of locations that are no number: an index must never leave the table
+    token = torch.where(inside, row.unsqueeze(-1) * width + column.unsqueeze(-2), 0).int()
+    return token, torch.where(inside, of_row.unsqueeze(-1) * of_column.unsqueeze(-2), 0)
+
+
+def _neighbours(location: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The two pixels beside a place on an axis, (..., 2) each: where, their shares, existence."""
+    place = location * length - 0.5  # pixel centres lie at halves
+    first = place.detach().floor()
+    pixel = torch.stack((first, first + 1), -1)
+    after = place - first
+    return pixel, torch.stack((1 - after, after), -1), (pixel >= 0) & (pixel < length)
 
 
 def _attend_level(
@@ -54,12 +58,12 @@ def _attend_level(
     token, share = _corners(locations, *shape)
     image, head = (torch.arange(n, dtype=torch.int32, device=value.device) for n in (batch, heads))
     # row of the table (B H W h, d)
-    row = (image.view(-1, 1, 1, 1, 1) * tokens + token) * heads + head.view(-1, 1, 1)
+    row = (image.view(-1, 1, 1, 1, 1, 1) * tokens + token) * heads + head.view(-1, 1, 1, 1)
     return F.embedding_bag(
         row.flatten(3).flatten(0, 2),
         value.reshape(-1, dim),
         mode="sum",
-        per_sample_weights=(weights.unsqueeze(-1) * share).flatten(3).flatten(0, 2),
+        per_sample_weights=(weights[..., None, None] * share).flatten(3).flatten(0, 2),
     )
 
 

@@ -24,21 +24,24 @@ class ViTCoMerGolden(GoldenFamily):
 
     def small_arch(self, cls: type[Network], variant: str) -> dict[str, Any]:
         arch = cls.arch_zoo[variant]
-        windows = arch["window_sizes"]
+        detects = arch["vit_feature"] == "last"
+        count = 2 if detects else 4
+        per_interaction = ("to_vit", "to_cnn", "cnn_attention")
         return {
             **arch,
+            **{key: arch[key][:count] for key in per_interaction},
             "embed_dims": 32,
             "depth": 4,
             "num_heads": 2,
             "image_size": 64,
-            "window_sizes": windows and (3, None, 3, None),
+            "window_sizes": (3, None, 3, None) if detects else None,
             "conv_channels": 8,
-            "interactions": ((0, 0), (1, 1), (2, 2), (3, 3)),
+            "interactions": ((0, 1), (2, 3)) if detects else tuple((i, i) for i in range(4)),
             "num_extra": 1,
             "deform_heads": 2,
-            "deform_ratio": 0.5 if windows else 1.0,
+            "deform_ratio": 0.5 if detects else 1.0,
             "deform_points": 2,
-            "mrfp_ratio": 0.5 if windows else 1.5,
+            "mrfp_ratio": 0.5 if detects else 1.5,
         }
 
     def outputs(self, meta: dict, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

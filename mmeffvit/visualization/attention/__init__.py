@@ -8,6 +8,7 @@ own with `register_drawing`, and its attention, per head, without one.
 
 from mmeffvit.visualization.attention.capture import MixerCall, find_mixers, record_mixers
 from mmeffvit.visualization.attention.cross_shaped import window_map
+from mmeffvit.visualization.attention.deformable import pyramid_sections, read_weights
 from mmeffvit.visualization.attention.draw import draw_attention, draw_features
 from mmeffvit.visualization.attention.features import feature_row, principal_colours
 from mmeffvit.visualization.attention.images import (
@@ -51,7 +52,9 @@ __all__ = [
     "input_size",
     "make_rows",
     "principal_colours",
+    "pyramid_sections",
     "read_image",
+    "read_weights",
     "record_mixers",
     "register_drawing",
     "scan_steps",

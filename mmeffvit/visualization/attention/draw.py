@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from mmeffvit.visualization.attention.capture import MixerCall, record_mixers
+from mmeffvit.visualization.attention.deformable import pyramid_sections, reads_a_pyramid
 from mmeffvit.visualization.attention.features import feature_row
 from mmeffvit.visualization.attention.images import input_size, to_input
 from mmeffvit.visualization.attention.maps import make_rows
@@ -35,7 +36,9 @@ def draw_attention(
     """Draw what the mixers of a backbone do on an image.
 
     Args:
-        backbone: Any `PyramidViT`, or a network with ``stages`` that hold token mixers.
+        backbone: Any `PyramidViT`, a network with ``stages`` that hold token mixers, or one with
+            deformable attention over several levels, whose reading is drawn: `stages` then counts
+            these attentions, of which the first and the last are the default.
         image: (H, W, 3) uint8, RGB.
         size: Height and width that the image is resized to for the network; by default its own
             proportions with 224 on the shorter side, both multiples of 32.
@@ -52,11 +55,14 @@ def draw_attention(
     """
     size = size or input_size(image)
     at = _query_in_input(image, size, query)
-    calls = record_mixers(backbone, _on_device(backbone, image, size), stages, blocks)
-    sections = [
-        Section(_describe(call), make_rows(call, call.token_at(*at), heads), call.stride)
-        for call in calls
-    ]
+    x = _on_device(backbone, image, size)
+    if reads_a_pyramid(backbone):
+        sections = pyramid_sections(backbone, x, at, stages, heads)
+    else:
+        sections = [
+            Section(_describe(call), make_rows(call, call.token_at(*at), heads), call.stride)
+            for call in record_mixers(backbone, x, stages, blocks)
+        ]
     facts, warning = _describe_input(size, weights)
     facts.append("ring: the marked token, whose attention is drawn")
     return draw_sheet(image, size, sections, at, title, facts, warning)
