@@ -275,9 +275,9 @@ class ViTCoMer(BaseBackbone):
         """See `BaseBackbone`: embedding, ViT blocks, and all else beside the last layer."""
         last = self.arch["depth"] + 1
         part, *rest = param_name.removeprefix(prefix).split(".")
-        if param_name.startswith(prefix) and part in ("patch_embed", "position"):
-            return 0, last + 1
-        return int(rest[0]) + 1 if part == "blocks" else last, last + 1
+        if not param_name.startswith(prefix) or part not in ("patch_embed", "position", "blocks"):
+            return last, last + 1
+        return int(rest[0]) + 1 if part == "blocks" else 0, last + 1
 
     def frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:

@@ -252,6 +252,7 @@ def test_depths_of_parameters():
     }
     assert depth["position.table"] == depth["patch_embed.weight"] == (0, 6)
     assert depth["blocks.2.mixer.qkv.weight"] == (3, 6)
+    assert backbone.get_layer_depth("blocks.2.weight", "backbone.") == (5, 6)
     full = ("spm.", "interactions.", "up.", "out_norms.")
     assert {d for key, d in depth.items() if key.startswith(full)} == {(5, 6)}
 
