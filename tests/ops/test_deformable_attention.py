@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from mmeffvit.compat.mmcv_ops import kernels
 from mmeffvit.ops import deformable_attention, dispatch
@@ -147,6 +148,21 @@ def test_keeps_its_inputs_alone():
         kept[implementation] = sum(saved.values())
     assert kept["fused"] == sum(t.numel() for t in tensors)
     assert kept["reference"] > 2 * 150 * 2 * 16 * 4 * len(shapes)
+
+
+def test_under_checkpointing():
+    tensors = [t.requires_grad_() for t in inputs(LEVELS[0])]
+
+    def attend(values, locations, weights):
+        return deformable_attention(values, LEVELS[0], locations, weights)
+
+    out = attend(*tensors)
+    again = checkpoint(attend, *tensors, use_reentrant=False)
+    weight = torch.randn_like(out)
+    for actual, expected in zip(
+        torch.autograd.grad(again, tensors, weight), torch.autograd.grad(out, tensors, weight)
+    ):
+        assert torch.equal(actual, expected)
 
 
 def test_no_queries():

@@ -87,7 +87,7 @@ class _DeformableAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor):
         values, locations, weights = ctx.saved_tensors
-        grads = [torch.empty_like(t) for t in ctx.saved_tensors]
+        grads = [torch.empty_like(t) for t in (values, locations, weights)]
         grad = grad.flatten(0, 2)
         levels = zip(
             split_levels(values, ctx.shapes),

@@ -21,6 +21,8 @@ class ViTCoMerGolden(GoldenFamily):
     family = "vit-comer"
     system = "ViT-CoMer"
     tolerance = 2e-5
+    # batch norms of the coarsest map see four pixels there, and MRFP has no residual
+    autocast_tolerance = 0.2
 
     def small_arch(self, cls: type[Network], variant: str) -> dict[str, Any]:
         arch = cls.arch_zoo[variant]

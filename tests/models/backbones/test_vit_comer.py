@@ -145,6 +145,19 @@ def test_reference_and_fused_agree_as_networks():
     check_implementations_agree(ViTCoMer, DET, torch.randn(1, 3, 32, 64))
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 0.01), (torch.bfloat16, 0.06)])
+@pytest.mark.parametrize("arch", [DET, SEG], ids=["det", "seg"])
+def test_half_precision_where_batch_norms_see_enough(arch, dtype, tolerance):
+    backbone = ViTCoMer(arch).train()
+    x = torch.randn(2, 3, 128, 128)
+    with torch.no_grad():
+        expected = backbone(x)
+        with torch.autocast("cpu", dtype=dtype):
+            outs = backbone(x)
+    for out, exact in zip(outs, expected):
+        assert (out.float() - exact).abs().mean() < tolerance * exact.abs().mean()
+
+
 @pytest.mark.parametrize("changes", [{"to_vit": (False, True)}, {"num_extra": 0}])
 def test_parts_that_are_off_are_not_built(changes):
     backbone = ViTCoMer({**DET, **changes, "cnn_attention": (True, False)})
