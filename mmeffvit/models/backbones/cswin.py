@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from mmeffvit.layers import MLP, Block, CrossShapedMixer, LayerNorm2d
+from mmeffvit.layers.init import draw_linear_layers
 from mmeffvit.models.backbones.pyramid import Pyramid
 from mmeffvit.models.heads.classifiers import NormClassifier
 from mmeffvit.models.official import KeyRule
@@ -119,11 +120,4 @@ class CSWin(Pyramid):
         return NormClassifier(self.out_channels[-1], num_classes)
 
     def reset_parameters(self) -> None:
-        """Draw 1x1 convolutions, the authors' linear layers, from a normal of std 0.02.
-
-        All other convolutions keep PyTorch's default.
-        """
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        draw_linear_layers(self)

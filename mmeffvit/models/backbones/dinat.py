@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmeffvit.layers import MLP, Block, LayerNorm2d, NeighbourhoodMixer
+from mmeffvit.layers.init import draw_linear_layers
 from mmeffvit.models.backbones.pyramid import Pyramid
 from mmeffvit.models.heads.classifiers import NormClassifier
 from mmeffvit.models.official import KeyRule
@@ -144,15 +145,7 @@ class NeighbourhoodPyramid(Pyramid):
         return F.interpolate(value[None], own.shape[1:], mode="bicubic")[0]
 
     def reset_parameters(self) -> None:
-        """Draw 1x1 convolutions, the authors' linear layers, from a normal of std 0.02.
-
-        All other convolutions keep PyTorch's default.
-        """
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        draw_linear_layers(self)
 
 
 @MODELS.register_module()

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from torch import nn
-
 from mmeffvit.layers import MaSAMixer
+from mmeffvit.layers.init import draw_linear_layers
 from mmeffvit.models.backbones.pyramid import ConvPyramid
 from mmeffvit.models.official import PYRAMID_RULES, KeyRule
 from mmeffvit.registry import MODELS
@@ -160,14 +159,5 @@ class RMT(ConvPyramid):
         )
 
     def reset_parameters(self) -> None:
-        """Draw 1x1 convolutions (linear layers of the authors) from a normal of std 0.02.
-
-        Unlike in the other networks of the family, stem, down-sampling and depth-wise convolutions
-        keep PyTorch's default.
-        """
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                module.reset_parameters()
-                if module.kernel_size == (1, 1):
-                    nn.init.trunc_normal_(module.weight, std=0.02)
-                    nn.init.zeros_(module.bias)
+        """Draw linear layers alone; the other networks of the family draw all convolutions."""
+        draw_linear_layers(self)
