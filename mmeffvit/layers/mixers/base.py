@@ -85,7 +85,8 @@ class QKVProjection(nn.Conv2d):
 
 def to_map(tokens: Tensor, context: MapContext) -> Tensor:
     """(B, L, h, d) tokens in row-major order as a map (B, h*d, H, W), channels last in memory."""
-    return tokens.reshape(len(tokens), context.height, context.width, -1).permute(0, 3, 1, 2)
+    # len() would bind an exported graph to one batch
+    return tokens.reshape(tokens.shape[0], context.height, context.width, -1).permute(0, 3, 1, 2)
 
 
 def project_output(proj: nn.Module, out: Tensor, gate: Tensor | None = None) -> Tensor:

@@ -258,7 +258,7 @@ class PlainViT(BaseBackbone):
         size = x.shape[-2:]
         if self.extra_tokens is not None:
             extra = self.extra_tokens.weight + self.position.of_extra_tokens()
-            extra = extra.T[None, :, None].expand(len(x), -1, -1, -1)
+            extra = extra.T[None, :, None].expand(x.shape[0], -1, -1, -1)
             x = map_layout(torch.cat((extra.to(x.dtype), x.flatten(2).unsqueeze(2)), 3))
         context = MapContext.of(x)
         outs = []
