@@ -7,7 +7,7 @@ points.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -36,7 +36,12 @@ def pixel_centres(context: Context, x: Tensor) -> Tensor:
         )
         return torch.cartesian_prod(rows, columns).flip(-1)
 
-    return context.structure(("pixel_centres", height, width), make)
+    return _of_size(context, ("pixel_centres", height, width), make)
+
+
+def _of_size(context: Context, key: tuple, make: Callable[[], Tensor]) -> Tensor:
+    """A table that the context keeps by sizes, which are no numbers while a graph is traced."""
+    return make() if torch.compiler.is_compiling() else context.structure(key, make)
 
 
 class Levels(NamedTuple):
@@ -132,7 +137,8 @@ class DeformableAttention(Mixer):
     def levels(self, sources: Sequence[Tensor], context: Context) -> Levels:
         """What queries read, from a (B, C, H_v, W_v) map for each level."""
         shapes = tuple(tuple(source.shape[-2:]) for source in sources)
-        sizes = context.structure(
+        sizes = _of_size(
+            context,
             ("level_sizes", shapes),
             lambda: (
                 torch.tensor(shapes, dtype=torch.float32).flip(-1)[:, None].to(sources[0].device)
