@@ -1,6 +1,7 @@
 """Shared set-up: stand-ins before mmcv is imported, one thread per worker, no stray state."""
 
 import os
+from collections import Counter
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -13,6 +14,17 @@ compat.setup()
 torch.set_num_threads(
     max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
 )
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first, then those with most tests: no worker ends long after others."""
+
+    def file(item):
+        return item.nodeid.partition("::")[0]
+
+    slow = Counter(file(item) for item in items if item.get_closest_marker("slow"))
+    count = Counter(file(item) for item in items)
+    items.sort(key=lambda item: (-slow[file(item)], -count[file(item)], file(item)))
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ def port():
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the scripts take the GPUs then")
-def test_two_processes(tmp_path, port):
+def test_two_processes(tmp_path, port, capfd):
     """On CPUs: gloo in place of NCCL, BN in place of SyncBN, and equal weights at the end."""
     data = runs.write_data(tmp_path / "digits")
     extra = """
@@ -45,9 +45,9 @@ train_cfg.update(max_epochs=1)
         assert torch.equal(value, saved[key]), key
 
     # and they validate together as one process alone does
-    single = runs.run(
-        "test.py", config, work_dir / "epoch_1.pth", "--work-dir", tmp_path / "one", *options
-    )
+    with runs.main("test.py") as test:
+        test(config, work_dir / "epoch_1.pth", "--work-dir", tmp_path / "one", *options)
+    single = capfd.readouterr().out
     assert copypaste(single) == copypaste(output) != []
 
 
