@@ -17,7 +17,8 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "swap_a_backbone.md"
 def test_prints_the_diff_of_the_documentation(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = DOCUMENT.read_text()
-    command = re.search(r"^python tools/(swap_backbone\.py.+)$", text, re.MULTILINE).group(1)
+    unwrapped = re.sub(r"\\\n\s+", "", text)
+    command = re.search(r"^python tools/(swap_backbone\.py.+)$", unwrapped, re.MULTILINE).group(1)
     with runs.main("swap_backbone.py") as main:
         main(*command.split()[1:])
     printed = capsys.readouterr().out
