@@ -112,8 +112,9 @@ class Network(BaseModule):
         """The published variant whose parameters have these names and shapes.
 
         A file that lacks a few of them (5 % at most) still is that variant's; loading it names what
-        is missing. Where tables have the size of one variant and could be resized for another, it
-        is the one whose size they have.
+        is missing. One that lacks more than a tenth, even of what may be missing, is of none: the
+        weights of a plain ViT are not those of a network around it. Where tables have the size of
+        one variant and could be resized for another, it is the one whose size they have.
 
         Args:
             state_dict: Weights under our keys, which start with `prefix`.
@@ -131,7 +132,8 @@ class Network(BaseModule):
                 whole.fitted(key, value, own[key]) is not None for key, value in found.items()
             ):
                 missing = sum(whole.may_be_missing(key) is None for key in own.keys() - found)
-                if missing <= 0.05 * len(own):
+                counters = sum(key.endswith("num_batches_tracked") for key in own.keys() - found)
+                if missing <= 0.05 * len(own) and len(found) + counters >= 0.9 * len(own):
                     resized = sum(value.shape != own[key].shape for key, value in found.items())
                     lacking[variant] = missing, resized
         return min(lacking, key=lacking.__getitem__, default=None)

@@ -35,16 +35,22 @@ def point_backbone_classes() -> dict[str, type[Network]]:
     return {k: v for k, v in network_classes().items() if k not in backbone_classes()}
 
 
+def _names() -> dict[str, tuple[str, str]]:
+    """Name of every backbone -> family and variant."""
+    return {
+        f"{family}-{variant}": (family, variant)
+        for family, cls in backbone_classes().items()
+        for variant in cls.arch_zoo
+    }
+
+
 def list_backbones(pattern: str = "*") -> list[str]:
     """Names of all backbones that match a shell pattern, sorted.
 
     >>> list_backbones('secvit-*')
     ['secvit-base', 'secvit-large', 'secvit-small', 'secvit-tiny']
     """
-    names = [
-        f"{family}-{arch}" for family, cls in backbone_classes().items() for arch in cls.arch_zoo
-    ]
-    return sorted(fnmatch.filter(names, pattern))
+    return sorted(fnmatch.filter(_names(), pattern))
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -53,11 +59,7 @@ def split_name(name: str) -> tuple[str, str]:
     Raises:
         ValueError: No backbone has this name.
     """
-    names = {
-        f"{family}-{variant}": (family, variant)
-        for family, cls in backbone_classes().items()
-        for variant in cls.arch_zoo
-    }
+    names = _names()
     if name not in names:
         hint = did_you_mean(name, names, most=3) or f"; there are {', '.join(sorted(names))}"
         raise ValueError(f"no backbone is called '{name}'{hint}")

@@ -8,7 +8,7 @@ places (softmax over everything) work as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from mmeffvit.layers import MLP, Block, LayerNorm2d, MapContext, PositionTable, SoftmaxMixer
-from mmeffvit.models.backbones.base import BaseBackbone
+from mmeffvit.layers.init import draw_linear_layers
+from mmeffvit.models.backbones.base import BaseBackbone, one_per_block
 from mmeffvit.models.heads.classifiers import LinearClassifier
 from mmeffvit.models.official import KeyRule
 from mmeffvit.ops import map_layout
@@ -49,14 +50,7 @@ PLAIN_RULES: tuple[KeyRule, ...] = (
 
 def per_block(arch: Mapping[str, Any], key: str) -> list[Any]:
     """An entry of an arch dict: one value for all blocks, or a sequence of one per block."""
-    entry, depth = arch[key], arch["depth"]
-    values = list(entry) if isinstance(entry, Sequence) else [entry] * depth
-    if len(values) != depth:
-        raise ValueError(
-            f"arch['{key}'] has {len(values)} entries for {depth} blocks; give one per block, or a "
-            "single one for all"
-        )
-    return values
+    return one_per_block(f"arch['{key}']", arch[key], arch["depth"])
 
 
 def plain_block(
@@ -203,9 +197,7 @@ class PlainViT(BaseBackbone):
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.trunc_normal_(module.weight, std=0.02)
-            elif isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        draw_linear_layers(self)
 
     # -- contract ----------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from mmeffvit.layers import (
     LayerNorm2d,
     MapContext,
 )
-from mmeffvit.models.backbones.base import BaseBackbone
+from mmeffvit.models.backbones.base import BaseBackbone, one_per_block
 from mmeffvit.models.heads.classifiers import ConvClassifier
 from mmeffvit.ops import map_layout
 from mmeffvit.registry import MODELS
@@ -123,14 +123,7 @@ class Pyramid(BaseBackbone):
     def per_block(self, key: str, stage: int) -> list[Any]:
         """An arch entry: one value for all blocks of a stage, or a sequence of one per block."""
         entry, depth = self.arch[key][stage], self.arch["depths"][stage]
-        shared = isinstance(entry, (str, Mapping)) or not isinstance(entry, Sequence)
-        values = [entry] * depth if shared else list(entry)
-        if len(values) != depth:
-            raise ValueError(
-                f"arch['{key}'][{stage}] has {len(values)} entries for {depth} blocks; "
-                "give one per block, or a single one for all"
-            )
-        return values
+        return one_per_block(f"arch['{key}'][{stage}]", entry, depth)
 
     # -- contract ----------------------------------------------------------------------------------
 

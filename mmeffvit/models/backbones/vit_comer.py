@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -294,16 +293,6 @@ class ViTCoMer(BaseBackbone):
         if name == "patch_embed.weight" and value.shape[:2] == self.patch_embed.weight.shape[:2]:
             # DINOv2's patches are of 14 pixels
             return F.interpolate(value, (16, 16), mode="bicubic", align_corners=False)
-        return None
-
-    @classmethod
-    def variant_of_weights(cls, state_dict: Mapping[str, Tensor]) -> str | None:
-        """See `Network`; weights that lack much of a variant, as a plain ViT's do, are of none."""
-        variant = super().variant_of_weights(state_dict)
-        if variant is not None:
-            with torch.device("meta"):
-                whole = len(cls(variant).state_dict())
-            return variant if len(state_dict) > 0.9 * whole else None
         return None
 
     def may_be_ignored(self, name: str) -> str | None:
