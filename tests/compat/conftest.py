@@ -19,16 +19,14 @@ def run_python(tmp_path):
     Returns the JSON value that it prints last, or the last line of its error.
     """
 
-    def run(script, pythonpath=None):
-        # this repository is found also where it is not installed
-        path = os.pathsep.join(str(p) for p in (pythonpath, ROOT) if p is not None)
+    def run(script, pythonpath=ROOT):  # this repository is found also where it is not installed
         process = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)],
             capture_output=True,
             text=True,
             timeout=200,
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": str(pythonpath), "OMP_NUM_THREADS": "1"},
         )
         if process.returncode:
             return process.stderr.strip().splitlines()[-1]
