@@ -35,7 +35,7 @@ $(ENV)/installed: .venv/torch/installed $(INPUTS)
 	.venv/torch/bin/python -m venv $(ENV)
 	@.venv/torch/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		> "$$($(ENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared_torch.pth"
-	$(ENV)/bin/python $(PIP_INSTALL) --editable '.[$(DIST),demo,test]' setuptools
+	$(ENV)/bin/python $(PIP_INSTALL) --editable '.[$(DIST),data,demo,test]' setuptools
 	$(ENV)/bin/python $(PIP_INSTALL) --force-reinstall --no-deps opencv-python-headless
 	@touch $@
 
