@@ -1,4 +1,4 @@
-"""Words for errors that people read."""
+"""Errors that people read, and words for them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import functools
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be read, or is not what was asked for; the message says what to do."""
 
 
 def did_you_mean(given: str, allowed: Iterable[str], most: int = 1) -> str:

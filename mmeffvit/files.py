@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
+import datetime
 import functools
+import io
 import os
 import pickle
-from collections.abc import Iterator
+import re
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ClassVar
+
+from mmeffvit.errors import CheckpointError
 
 # -- writing ---------------------------------------------------------------------------------------
 
@@ -55,6 +62,14 @@ def _sync(path: Path, flags: int) -> None:
 
 # -- reading ---------------------------------------------------------------------------------------
 
+#: environment variable with files, and folders of files, of one's own, between colons (on Windows
+#: semicolons): what is in them may run
+TRUSTED_FILES = "MMEFFVIT_TRUSTED_FILES"
+_ADVICE = (
+    "Nothing in it was run. If it is your own, save its data alone, or name it in the environment "
+    f"variable {TRUSTED_FILES}, and what is in it will run"
+)
+
 
 class UnreadableError(ValueError):
     """A file is damaged or of another kind. The message goes on after the name of the file."""
@@ -64,13 +79,23 @@ class RefusedError(UnreadableError):
     """A file holds more than data, and none of it was run."""
 
 
-def read_torch(path: str | os.PathLike, *allowed: type) -> Any:
-    """Read what ``torch.save`` has written, onto the CPU; no code in it runs.
+def is_trusted(file: Any) -> bool:
+    """Whether a file, a folder above it, or a URL is named in `MMEFFVIT_TRUSTED_FILES`."""
+    named = [n for n in re.split(rf"{os.pathsep}(?!//)", os.environ.get(TRUSTED_FILES, "")) if n]
+    if not named or not isinstance(file, (str, os.PathLike)):
+        return False
+    path = Path(file).resolve()
+    return os.fspath(file) in named or any(path.is_relative_to(Path(n).resolve()) for n in named)
+
+
+def read_torch(file: Any, *allowed: type | tuple[Any, str], map_location: Any = "cpu") -> Any:
+    """Read what ``torch.save`` has written; no code in it runs.
 
     Args:
-        path: The file.
+        file: Its path, or a file that is open for reading.
         *allowed: Types that may be in it, besides tensors, containers, numbers, text, and numpy
-            arrays of these, of numpy 1 and 2.
+            arrays of these, of numpy 1 and 2; a pair is what takes the place of a name.
+        map_location: Of ``torch.load``.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -79,65 +104,188 @@ def read_torch(path: str | os.PathLike, *allowed: type) -> Any:
     """
     import torch
 
-    serialization = torch.serialization
-    known = set(serialization.get_safe_globals())
-    # what is allowed already stays so when the context ends
-    # (an empty array is pickled as a call of bytes())
-    extra = [entry for entry in (*numpy_globals(), bytes, *allowed) if entry not in known]
+    if is_trusted(file):
+        return torch.load(file, map_location=map_location, weights_only=False)
     try:
-        with serialization.safe_globals(extra):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with letting_in(*allowed):
+            return torch.load(file, map_location=map_location, weights_only=True)
     except FileNotFoundError:
         raise
     except Exception as error:  # a damaged file raises anything
         text = str(error)
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in text:
-            name = text.split("GLOBAL", 1)[1].split(". Please", 1)[0].splitlines()[0]
-            raise RefusedError(f"holds more than data: GLOBAL{name}") from error
+            raise RefusedError(f"holds more than data: {_refused_name(error)}") from error
         reason = (text.splitlines() or [""])[0]
         if "Unsupported" in text:
             reason = "Unsupported" + text.split("Unsupported", 1)[1].splitlines()[0]
         raise UnreadableError(
-            f"({os.path.getsize(path)} bytes) is truncated or not a file of torch.save: "
+            f"({_size(file)} bytes) is truncated or not a file of torch.save: "
             f"{type(error).__name__}: {reason}"
         ) from error
 
 
-def read_pickle(path: str | os.PathLike) -> Any:
-    """Read a pickle of containers, numbers, text and numpy arrays of these; no code in it runs.
+def read_training_state(file: Any, map_location: Any = "cpu") -> Any:
+    """Read a checkpoint of any library; no code in it runs.
+
+    Objects in which libraries keep settings come as plain data: dicts, namespaces and text.
+
+    Args:
+        file: Its path, or a file that is open for reading.
+        map_location: Of ``torch.load``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        CheckpointError: It holds more than data, is truncated, or not a checkpoint.
+    """
+    name = f"'{file}'" if isinstance(file, (str, os.PathLike)) else "the checkpoint"
+    try:
+        return read_torch(file, *rebuilt_as_data(), map_location=map_location)
+    except RefusedError as error:
+        raise CheckpointError(f"{name} {error}. {_ADVICE}.") from error
+    except UnreadableError as error:
+        raise CheckpointError(f"{name} {error}; copy it again, or use an earlier one") from error
+
+
+def read_training_state_from(url: str, *args: Any, **kwargs: Any) -> Any:
+    """`read_training_state` of what ``torch.hub.load_state_dict_from_url`` fetches.
+
+    Raises:
+        CheckpointError: It holds more than data.
+    """
+    from torch.hub import load_state_dict_from_url
+
+    if is_trusted(url):
+        return load_state_dict_from_url(url, *args, weights_only=False, **kwargs)
+    try:
+        with letting_in(*rebuilt_as_data()):
+            return load_state_dict_from_url(url, *args, weights_only=True, **kwargs)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{url} holds more than data: {_refused_name(error)}. {_ADVICE}."
+        ) from error
+
+
+@contextmanager
+def letting_in(*allowed: type | tuple[Any, str]) -> Iterator[None]:
+    """Let ``torch.load(weights_only=True)`` build numpy's arrays and the types given."""
+    import torch
+
+    serialization = torch.serialization
+    named = [with_name(entry) if isinstance(entry, type) else entry for entry in allowed]
+    # what is allowed already stays so when the context ends
+    # (an empty array is pickled as a call of bytes())
+    known = serialization.get_safe_globals()
+    names = {entry[1] if isinstance(entry, tuple) else with_name(entry)[1] for entry in known}
+    entries = (*numpy_globals(), with_name(bytes), *named)
+    with serialization.safe_globals([entry for entry in entries if entry[1] not in names]):
+        yield
+
+
+def _refused_name(error: Exception) -> str:
+    """What torch did not let in, from its own long message."""
+    name = str(error).rpartition("GLOBAL")[2].split(". Please", 1)[0].strip()
+    return f"GLOBAL {(name.splitlines() or [''])[0]}"
+
+
+def _size(file: Any) -> int:
+    if isinstance(file, (str, os.PathLike)):
+        return os.path.getsize(file)
+    return file.seek(0, os.SEEK_END)
+
+
+def read_pickle(file: Any) -> Any:
+    """Read a pickle of containers, numbers, text, arrays and tensors of these; no code in it runs.
+
+    Args:
+        file: Its path, or a file that is open for reading.
 
     Raises:
         FileNotFoundError: There is no such file.
         pickle.UnpicklingError: It holds something else.
         Exception: It is damaged; pickle raises anything.
     """
-    with open(path, "rb") as file:
+    if not isinstance(file, (str, os.PathLike)):
         return _DataUnpickler(file).load()
+    reader = pickle.Unpickler if is_trusted(file) else _DataUnpickler
+    with open(file, "rb") as opened:
+        return reader(opened).load()
 
 
 class _DataUnpickler(pickle.Unpickler):
     """Builds data, and refuses everything else."""
 
-    #: what may be named besides numpy's
+    #: what may be named besides numpy's, and what is rebuilt
     _DATA: ClassVar = {
-        "builtins": {"dict", "list", "tuple", "set", "frozenset", "int", "float", "complex"}
-        | {"bool", "str", "bytes", "bytearray", "slice"},
+        "builtins": {"set", "frozenset", "complex", "bytes", "bytearray", "slice"},
         "collections": {"OrderedDict"},
         "_codecs": {"encode"},  # bytes in old protocols
         "numpy.core.numeric": {"_frombuffer"},  # arrays in new ones
         "numpy._core.numeric": {"_frombuffer"},
+        "torch": {"Size", "device"},
+        "torch._utils": {"_rebuild_tensor_v2", "_rebuild_parameter"},
+        # predictions and proposals that mmengine has dumped
+        "mmengine.structures.base_data_element": {"BaseDataElement"},
+        "mmengine.structures.instance_data": {"InstanceData"},
+        "mmengine.structures.label_data": {"LabelData"},
+        "mmengine.structures.pixel_data": {"PixelData"},
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        for kind, full_name in numpy_globals():
+        module = module.replace("__builtin__", "builtins")
+        for kind, full_name in (*numpy_globals(), *rebuilt_as_data()):
             if full_name == f"{module}.{name}":
                 return kind
-        module = module.replace("__builtin__", "builtins")
+        if (module, name) == ("torch.storage", "_load_from_bytes"):
+            return _storage_from_bytes
         if name not in self._DATA.get(module, ()):
             raise pickle.UnpicklingError(
-                f"it names {module}.{name}; only containers, numbers and numpy arrays are let in"
+                f"it names {module}.{name}; only containers, numbers and arrays are let in. "
+                f"{_ADVICE}"
             )
         return super().find_class(module, name)
+
+
+def _storage_from_bytes(content: bytes) -> Any:
+    """What torch's function of a similar name gives, which loads without looking."""
+    return read_torch(io.BytesIO(content))
+
+
+class _Dict:
+    """Stands for a library's own dict while a file is read, and gives one of Python's."""
+
+    def __new__(cls, *args: Any) -> OrderedDict:
+        return OrderedDict(*(arg for arg in args if isinstance(arg, Mapping)))
+
+
+def _path_text(*parts: str) -> str:
+    return os.fspath(PurePath(*parts))
+
+
+@functools.lru_cache(maxsize=1)
+def rebuilt_as_data() -> tuple[tuple[Any, str], ...]:
+    """What checkpoints hold beside weights, by name, and plain data that takes its place.
+
+    Entries are as ``torch.serialization.add_safe_globals`` takes them.
+    """
+    dicts = (
+        "addict.addict.Dict",
+        "collections.defaultdict",
+        "detectron2.config.config.CfgNode",
+        "easydict.EasyDict",
+        "fvcore.common.config.CfgNode",
+        "mmcv.utils.config.ConfigDict",
+        "mmengine.config.config.ConfigDict",
+        "yacs.config.CfgNode",
+    )
+    paths = ("Path", "PurePath", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
+    return (
+        *((_Dict, name) for name in dicts),
+        *((_path_text, f"{home}.{n}") for home in ("pathlib", "pathlib._local") for n in paths),
+        # published training states keep their command line in a namespace
+        *((argparse.Namespace, n) for n in ("argparse.Namespace", "types.SimpleNamespace")),
+        *map(with_name, (datetime.datetime, datetime.timedelta)),
+        *map(with_name, (dict, list, tuple, int, float, bool, str)),  # factories of defaultdicts
+    )
 
 
 @functools.lru_cache(maxsize=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,11 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmeffvit.files import RefusedError, UnreadableError, read_torch, whole_file
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be read, or is not what was asked for; the message says what to do."""
+from mmeffvit.errors import CheckpointError
+from mmeffvit.files import read_training_state, whole_file
 
 
 class MissingCheckpointError(CheckpointError, FileNotFoundError):
@@ -40,18 +36,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         checkpoint = _read_safetensors(path)
     else:
-        # published training states keep their command line in an argparse.Namespace: data, no code
-        try:
-            checkpoint = read_torch(path, argparse.Namespace)
-        except RefusedError as error:
-            raise CheckpointError(
-                f"'{path}' {error}. It was not loaded; where you trust it, save its weights alone "
-                "with torch.save(state_dict)"
-            ) from error
-        except UnreadableError as error:
-            raise CheckpointError(
-                f"'{path}' {error}; copy it again, or use an earlier one"
-            ) from error
+        checkpoint = read_training_state(path)
     if not isinstance(checkpoint, Mapping):
         raise CheckpointError(
             f"'{path}' holds a {type(checkpoint).__name__}, not a dict of weights or a training "

@@ -19,7 +19,8 @@ def setup() -> None:
 
     - mmcv without its compiled operators gets stand-ins on torchvision and plain PyTorch;
     - ``_base_ = 'mmseg::...'`` and ``'mmeffvit::...'`` resolve on both distributions;
-    - torch accepts what mmengine writes into checkpoints, so that training resumes.
+    - torch accepts what mmengine writes into checkpoints, so that training resumes;
+    - mmengine reads checkpoints, pickles and YAML files as data: nothing in them runs.
 
     What is not installed is passed over, and a second call does nothing.
 
@@ -36,4 +37,5 @@ def setup() -> None:
         module.install()
         config.repair_prefixes()
         checkpoint.trust_mmengine()
+        checkpoint.guard_loading()
         _is_set_up = True

@@ -1,13 +1,23 @@
-"""Resuming under ``torch.load(weights_only=True)``, the default since torch 2.6.
+"""Checkpoints are data: what mmengine reads of them runs nothing, and training still resumes.
+
+mmengine reads checkpoints in `mmengine.runner.checkpoint`, whoever asks: runners, ``init_cfg``,
+``init_detector`` and inferencers. Its forks load what torch refuses once more without its guard;
+what comes from a URL both load without one. Annotation files that are pickles or YAML it reads with
+loaders that run what is in them.
 
 mmengine <= 0.10.7 writes its log history into checkpoints and calls ``torch.load`` with its
 defaults, which refuses it. Allowed here are the types of that history, and no function that could
 run a file's own choice: a checkpoint from elsewhere stays data.
 """
 
+import functools
 import importlib.util
+import pickle
+from collections.abc import Callable
 from typing import Any
 
+from mmeffvit import files
+from mmeffvit.compat.config import replace
 from mmeffvit.files import numpy_globals, with_name
 
 _SCHEDULER = "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler"
@@ -62,3 +72,76 @@ def _get_method(owner: Any, name: str) -> Any:
     if not own and owner is not _OneCycleParamScheduler:
         raise AttributeError(f"the checkpoint asks for '{name}' of what mmengine never saves")
     return getattr(owner, name)
+
+
+def guard_loading() -> None:
+    """Let mmengine read checkpoints, pickles and YAML as data; nothing without mmengine."""
+    if importlib.util.find_spec("mmengine") is None:
+        return
+    from mmengine.fileio import io, register_handler
+    from mmengine.runner import checkpoint
+    from mmengine.utils import dl_utils
+
+    if isinstance(checkpoint.torch, _GuardedTorch):
+        return
+    checkpoint.torch = _GuardedTorch()
+    checkpoint._safe_torch_load = files.read_training_state  # of the forks
+    for module in (checkpoint, dl_utils, dl_utils.hub):
+        module.load_url = files.read_training_state_from
+    register_handler(["pickle", "pkl"])(_pickle_handler())
+    register_handler(["yaml", "yml"])(_yaml_handler())
+    replace(io.load, _naming_the_file(io.load))
+
+
+class _GuardedTorch:
+    """What mmengine's module of checkpoints takes for torch: all of it, but for `load`."""
+
+    def __getattr__(self, name: str) -> Any:
+        import torch
+
+        return getattr(torch, name)
+
+    @staticmethod
+    def load(file: Any, map_location: Any = None, **kwargs: Any) -> Any:
+        return files.read_training_state(file, map_location)
+
+
+def _pickle_handler() -> type:
+    from mmengine.fileio import PickleHandler
+
+    class DataPickleHandler(PickleHandler):
+        """Reads data alone."""
+
+        def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+            return files.read_pickle(file)
+
+    return DataPickleHandler
+
+
+def _yaml_handler() -> type:
+    import yaml
+    from mmengine.fileio import YamlHandler
+
+    class DataYamlHandler(YamlHandler):
+        """Reads data alone; Python's tuples are among them."""
+
+        def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+            kwargs.setdefault("Loader", getattr(yaml, "CFullLoader", yaml.FullLoader))
+            return super().load_from_fileobj(file, **kwargs)
+
+    return DataYamlHandler
+
+
+def _naming_the_file(load: Callable) -> Callable:
+    """mmengine's `load`, whose handlers do not know the name of the file that they read."""
+
+    @functools.wraps(load)
+    def call(file: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return load(file, *args, **kwargs)
+        except pickle.UnpicklingError as error:
+            if files.is_trusted(file):
+                return files.read_pickle(file)
+            raise files.RefusedError(f"'{file}' holds more than data: {error}.") from error
+
+    return call

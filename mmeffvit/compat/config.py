@@ -35,8 +35,8 @@ def repair_prefixes() -> None:
         if not _is_distribution(package) and importlib.util.find_spec(module) is not None:
             MODULE2PACKAGE[module] = module
     if "pkg_resources" in package_utils.get_installed_path.__code__.co_names:
-        _replace(package_utils.is_installed, _is_installed)
-        _replace(package_utils.get_installed_path, _get_installed_path)
+        replace(package_utils.is_installed, _is_installed)
+        replace(package_utils.get_installed_path, _get_installed_path)
 
 
 def _leave_scope_of_inherited_configs() -> None:
@@ -84,7 +84,7 @@ def _get_installed_path(package: str) -> str:
     raise importlib.metadata.PackageNotFoundError(package)
 
 
-def _replace(old: Callable, new: Callable) -> None:
+def replace(old: Callable, new: Callable) -> None:
     """Put ``new`` wherever mmengine holds ``old``: its modules import these functions by name."""
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "mmengine" and vars(module).get(old.__name__) is old:

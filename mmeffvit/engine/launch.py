@@ -21,6 +21,7 @@ from mmeffvit.checkpoint import CheckpointError
 from mmeffvit.engine.data import set_data_root
 from mmeffvit.engine.environment import init_process_group
 from mmeffvit.engine.errors import InvalidLossError, LaunchError
+from mmeffvit.files import RefusedError
 
 _PLAIN_HOOKS = ("CheckpointHook", "mmengine.CheckpointHook")
 
@@ -182,7 +183,7 @@ def exit_with_sentence(main: Callable[[], Any]) -> None:
     """
     try:
         main()
-    except (LaunchError, CheckpointError, InvalidLossError) as error:
+    except (LaunchError, CheckpointError, RefusedError, InvalidLossError) as error:
         # one process speaks for all of them when they cannot start
         if isinstance(error, InvalidLossError) or os.environ.get("RANK", "0") == "0":
             print(f"error: {error}", file=sys.stderr)
