@@ -1,4 +1,8 @@
-"""Modules on maps of several strides at once: ``list[Tensor]``, (B, C, H_v, W_v) each."""
+"""Modules on maps of several strides at once: ``list[Tensor]``, (B, C, H_v, W_v) each.
+
+Names of parts are those of ViT-CoMer's weights (arXiv 2403.07392), whose pyramid has the strides 8,
+16 and 32 beside a plain ViT of stride 16.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from mmeffvit.layers.drop_path import DropPath
 from mmeffvit.layers.ffn import MixFFN
 from mmeffvit.layers.mixers.deformable import DeformableAttention
 from mmeffvit.layers.norm import LayerNorm2d
+from mmeffvit.layers.scale import LayerScale2d
 
 Maps = list[Tensor]
 
@@ -89,3 +94,96 @@ class PyramidAttention(nn.Module):
         if self.residual:
             outs = [x + out for x, out in zip(queries, outs)]
         return [x + self.drop_path(self.ffn(self.ffn_norm(x))) for x in outs]
+
+
+def _add_to_middle(maps: Maps, x: Tensor) -> Maps:
+    """A map of the ViT added to that of the same stride."""
+    return [maps[0], maps[1] + x, maps[2]]
+
+
+class ToViT(PyramidAttention):
+    """What attention over the pyramid finds, added to the map of the ViT."""
+
+    def __init__(self, dim: int, hidden_dim: int, drop_path: float, **attn: Any):
+        super().__init__(dim, hidden_dim, drop_path, residual=False, **attn)
+        self.scale = LayerScale2d(dim, 0)
+
+    def forward(self, maps: Maps, x: Tensor, context: Context) -> Tensor:
+        fine, same, coarse = super().forward(maps, maps, context)
+        coarse = F.interpolate(coarse, scale_factor=2, mode="bilinear")
+        return x + self.scale(F.avg_pool2d(fine, 2) + same + coarse)
+
+
+class ToCNN(nn.Module):
+    """The map of the ViT added to the pyramid, then an FFN and attention, where there are any."""
+
+    def __init__(
+        self, dim: int, hidden_dim: int | None, drop_path: float, attention: nn.Module | None
+    ):
+        super().__init__()
+        self.ffn_norm = _norm(dim) if hidden_dim else None
+        self.ffn = MixFFN(dim, hidden_dim) if hidden_dim else None
+        self.query_norm, self.feat_norm = (_norm(dim) if attention else None for _ in range(2))
+        self.cfinter = attention
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, maps: Maps, x: Tensor, context: Context) -> Maps:
+        maps = _add_to_middle(maps, x)
+        if self.ffn is not None:
+            maps = [x + self.drop_path(self.ffn(self.ffn_norm(x))) for x in maps]
+        if self.cfinter is None:
+            return maps
+        # the residual inside starts from the normed pyramid
+        queries, feats = [self.query_norm(x) for x in maps], [self.feat_norm(x) for x in maps]
+        return self.cfinter(queries, feats, context)
+
+
+class Interaction(nn.Module):
+    """What stands around some blocks of the ViT: CTI, the fusion of both branches (section 3.3).
+
+    Args:
+        dim: Channels C of all maps.
+        hidden_dim: Of the FFNs.
+        drop_path: Stochastic-depth rate.
+        mrfp_dim: Hidden channels of the pyramid's convolutions before the blocks; None for no way
+            from the pyramid to the ViT.
+        to_cnn: Whether there is a way back after the blocks.
+        num_extra: More of these, with an FFN.
+        cnn_attention: Whether they attend.
+        **attn: Those of `DeformableAttention`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        hidden_dim: int,
+        drop_path: float,
+        *,
+        mrfp_dim: int | None,
+        to_cnn: bool,
+        num_extra: int,
+        cnn_attention: bool,
+        **attn: Any,
+    ):
+        super().__init__()
+
+        def back(ffn: bool) -> ToCNN:
+            attention = (
+                PyramidAttention(dim, hidden_dim, drop_path, True, **attn)
+                if cnn_attention
+                else None
+            )
+            return ToCNN(dim, hidden_dim if ffn else None, drop_path, attention)
+
+        self.mrfp = MRFP(dim, mrfp_dim) if mrfp_dim else None
+        self.cti_tov = ToViT(dim, hidden_dim, drop_path, **attn) if mrfp_dim else None
+        self.cti_toc = back(ffn=False) if to_cnn else None
+        self.extra_CTIs = nn.ModuleList(back(ffn=True) for _ in range(num_extra))
+
+    def before(self, maps: Maps, x: Tensor) -> Maps:
+        """The pyramid as the way to the ViT reads it."""
+        return _add_to_middle(self.mrfp(maps), x)
+
+    def after(self) -> list[ToCNN]:
+        """The ways back, in order."""
+        return [fusion for fusion in (self.cti_toc, *self.extra_CTIs) if fusion is not None]

@@ -2,7 +2,8 @@
 
 from mmeffvit.models.backbones.base import BaseBackbone
 from mmeffvit.models.backbones.cswin import CSWin
-from mmeffvit.models.backbones.dinat import NAT, DiNAT, DiNAT_s
+from mmeffvit.models.backbones.dinat import NAT, DiNAT
+from mmeffvit.models.backbones.dinat_s import DiNAT_s
 from mmeffvit.models.backbones.plain import PlainViT
 from mmeffvit.models.backbones.pyramid import ConvPyramid, Pyramid, PyramidViT
 from mmeffvit.models.backbones.ravlt import RAVLT

@@ -1,4 +1,4 @@
-"""NAT, DiNAT and DiNAT_s: neighbourhood attention (arXiv 2204.07143), dilated (arXiv 2209.15001).
+"""NAT and DiNAT: neighbourhood attention (arXiv 2204.07143), dilated (arXiv 2209.15001).
 
 The authors' dense backbones equal these networks; their classifiers equal them with
 `out_norm=False` and `NormClassifier` on the last map.
@@ -12,7 +12,6 @@ from functools import partial
 from itertools import cycle, islice
 from typing import Any, ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -29,7 +28,7 @@ Dilations = str | Sequence[Sequence[int]] | int
 _norm = partial(LayerNorm2d, eps=1e-5)
 
 
-def _arch(dim, depths, mlp_ratio, layer_scale=None, kernel_size=7) -> dict[str, Any]:
+def neighbourhood_arch(dim, depths, mlp_ratio, layer_scale=None, kernel_size=7) -> dict[str, Any]:
     dims = (dim, 2 * dim, 4 * dim, 8 * dim)
     return {
         "embed_dims": dims,
@@ -41,10 +40,10 @@ def _arch(dim, depths, mlp_ratio, layer_scale=None, kernel_size=7) -> dict[str, 
     }
 
 
-_STAGE_3_AT_640 = (1, 2, 1, 3, 1, 4, 1, 5) * 2 + (1, 5)
+STAGE_3_AT_640 = (1, 2, 1, 3, 1, 4, 1, 5) * 2 + (1, 5)
 
 
-def _rules(stages: str) -> tuple[KeyRule, ...]:
+def neighbourhood_rules(stages: str) -> tuple[KeyRule, ...]:
     block = rf"{stages}\.(\d)\.blocks\.(\d+)\."
     ours = r"backbone.stages.\1.blocks.\2."
     return (
@@ -82,7 +81,7 @@ class NeighbourhoodPyramid(Pyramid):
     """
 
     stage_keys: ClassVar[tuple[str, ...]] = ("embed_dims", "depths", "num_heads")
-    official_rules: ClassVar[tuple[KeyRule, ...]] = _rules("levels")
+    official_rules: ClassVar[tuple[KeyRule, ...]] = neighbourhood_rules("levels")
     #: task -> dilations of the blocks of each stage, from the first again where there are more
     task_dilations: ClassVar[dict[str, tuple[tuple[int, ...], ...]]] = {}
 
@@ -160,10 +159,10 @@ class NAT(NeighbourhoodPyramid):
 
     family: ClassVar[str] = "nat"
     arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
-        "mini": _arch(64, (3, 4, 6, 5), 3),
-        "tiny": _arch(64, (3, 4, 18, 5), 3),
-        "small": _arch(96, (3, 4, 18, 5), 2, layer_scale=1e-5),
-        "base": _arch(128, (3, 4, 18, 5), 2, layer_scale=1e-5),
+        "mini": neighbourhood_arch(64, (3, 4, 6, 5), 3),
+        "tiny": neighbourhood_arch(64, (3, 4, 18, 5), 3),
+        "small": neighbourhood_arch(96, (3, 4, 18, 5), 2, layer_scale=1e-5),
+        "base": neighbourhood_arch(128, (3, 4, 18, 5), 2, layer_scale=1e-5),
     }
     # of the classifiers
     drop_path_rates: ClassVar[dict[str, float]] = {
@@ -202,12 +201,12 @@ class DiNAT(NeighbourhoodPyramid):
 
     family: ClassVar[str] = "dinat"
     arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
-        "mini": _arch(64, (3, 4, 6, 5), 3),
-        "tiny": _arch(64, (3, 4, 18, 5), 3),
-        "small": _arch(96, (3, 4, 18, 5), 2),
-        "base": _arch(128, (3, 4, 18, 5), 2, layer_scale=1e-5),
-        "large": _arch(192, (3, 4, 18, 5), 2),
-        "large-11x11": _arch(192, (3, 4, 18, 5), 2, kernel_size=11),
+        "mini": neighbourhood_arch(64, (3, 4, 6, 5), 3),
+        "tiny": neighbourhood_arch(64, (3, 4, 18, 5), 3),
+        "small": neighbourhood_arch(96, (3, 4, 18, 5), 2),
+        "base": neighbourhood_arch(128, (3, 4, 18, 5), 2, layer_scale=1e-5),
+        "large": neighbourhood_arch(192, (3, 4, 18, 5), 2),
+        "large-11x11": neighbourhood_arch(192, (3, 4, 18, 5), 2, kernel_size=11),
     }
     drop_path_rates: ClassVar[dict[str, float]] = {
         **NAT.drop_path_rates,
@@ -219,7 +218,7 @@ class DiNAT(NeighbourhoodPyramid):
         "classification-384": ((1, 13), (1, 6), (1, 3), (1,)),
         "detection": ((1, 28), (1, 7, 1, 14), (1, 3, 1, 5, 1, 7), (1, 3)),
         "segmentation": ((1, 16), (1, 4, 1, 8), (1, 2, 1, 3, 1, 4), (1, 2)),
-        "segmentation-640": ((1, 20), (1, 5, 1, 10), _STAGE_3_AT_640, (1, 2)),
+        "segmentation-640": ((1, 20), (1, 5, 1, 10), STAGE_3_AT_640, (1, 2)),
     }
 
     def __init__(
@@ -236,62 +235,3 @@ class DiNAT(NeighbourhoodPyramid):
             "implementation": implementation,
         }
         super().__init__(arch, block_options=options, **kwargs)
-
-
-class PhaseMerge(nn.Module):
-    """The four phases of 2x2 pixels beside each other, norm, projection: half as many pixels.
-
-    A map of odd sides is filled up with zeros at the bottom and on the right.
-
-    Args:
-        in_dim: Channels C of the (B, C, H, W) map.
-        dim: Channels C' of the (B, C', ceil(H/2), ceil(W/2)) map.
-    """
-
-    def __init__(self, in_dim: int, dim: int):
-        super().__init__()
-        self.norm = _norm(4 * in_dim)
-        self.reduction = nn.Conv2d(4 * in_dim, dim, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2))
-        # (row, column) of the phases: (0, 0), (1, 0), (0, 1), (1, 1)
-        phases = [x[..., row::2, column::2] for column in (0, 1) for row in (0, 1)]
-        return self.reduction(self.norm(torch.cat(phases, dim=1)))
-
-
-@MODELS.register_module()
-class DiNAT_s(DiNAT):
-    """DiNAT_s, tiny to large (arXiv 2209.15001): dilated neighbourhoods in the frame of Swin.
-
-    Arguments are those of `DiNAT`; there are no published dilations for classifying 384 pixels.
-    """
-
-    family: ClassVar[str] = "dinat-s"
-    arch_zoo: ClassVar[dict[str, dict[str, Any]]] = {
-        "tiny": _arch(96, (2, 2, 6, 2), 4),
-        "small": _arch(96, (2, 2, 18, 2), 4),
-        "base": _arch(128, (2, 2, 18, 2), 4),
-        "large": _arch(192, (2, 2, 18, 2), 4),
-    }
-    drop_path_rates: ClassVar[dict[str, float]] = {
-        "tiny": 0.2,
-        "small": 0.3,
-        "base": 0.5,
-        "large": 0.35,
-    }
-    task_dilations: ClassVar[dict[str, tuple[tuple[int, ...], ...]]] = {
-        "classification": ((1, 8), (1, 4), (1, 2), (1,)),
-        "detection": ((1, 28), (1, 14), (1, 3, 1, 5, 1, 7), (1, 3)),
-        "segmentation": ((1, 16), (1, 8), (1, 2, 1, 3, 1, 4), (1, 2)),
-        "segmentation-640": ((1, 20), (1, 10), _STAGE_3_AT_640, (1, 2)),
-    }
-    official_rules: ClassVar[tuple[KeyRule, ...]] = _rules("layers")
-    size_divisor: ClassVar[int] = 4
-
-    def make_stem(self, in_channels: int, dim: int) -> nn.Module:
-        proj = nn.Conv2d(in_channels, dim, 4, stride=4)
-        return nn.Sequential(OrderedDict(proj=proj, norm=_norm(dim)))
-
-    def make_merge(self, in_dim: int, dim: int) -> nn.Module:
-        return PhaseMerge(in_dim, dim)

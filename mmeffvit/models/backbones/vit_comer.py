@@ -9,35 +9,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmeffvit.layers import (
-    Context,
-    DeformableAttention,
-    DropPath,
-    LayerNorm2d,
-    LayerScale2d,
-    MapContext,
-    MixFFN,
-    PositionTable,
-)
-from mmeffvit.layers.levels import MRFP, ConvBranch, Maps, PyramidAttention
+from mmeffvit.layers import Context, DeformableAttention, MapContext, PositionTable
+from mmeffvit.layers.levels import ConvBranch, Interaction
 from mmeffvit.models.backbones.base import BaseBackbone
 from mmeffvit.models.backbones.plain import PLAIN_RULES, as_conv, per_block, plain_block
 from mmeffvit.models.official import KeyRule
 from mmeffvit.ops import map_layout
 from mmeffvit.registry import MODELS
-
-_norm = partial(LayerNorm2d, eps=1e-6)
-
-
-def _add16(maps: Maps, x: Tensor) -> Maps:
-    """A map of the ViT added to that of the same stride, 16."""
-    return [maps[0], maps[1] + x, maps[2]]
 
 
 def _arch(dim: int, num_heads: int, deform_heads: int, deform_ratio: float, mrfp_ratio: float):
@@ -66,70 +49,6 @@ def _arch(dim: int, num_heads: int, deform_heads: int, deform_ratio: float, mrfp
 
 #: what the class for detection, which starts from DINOv2, has of its own
 _DET = {"image_size": 592, "window_sizes": (14, 14, None) * 4, "vit_feature": "last"}
-
-
-class ToViT(PyramidAttention):
-    """What attention over the pyramid finds, added to the map of the ViT."""
-
-    def __init__(self, dim: int, *args: Any, **kwargs: Any):
-        super().__init__(dim, *args, residual=False, **kwargs)
-        self.scale = LayerScale2d(dim, 0)
-
-    def forward(self, maps: Maps, x: Tensor, context: Context) -> Tensor:
-        fine, same, coarse = super().forward(maps, maps, context)
-        coarse = F.interpolate(coarse, scale_factor=2, mode="bilinear")
-        return x + self.scale(F.avg_pool2d(fine, 2) + same + coarse)
-
-
-class ToCNN(nn.Module):
-    """The map of the ViT added to the pyramid, then an FFN and attention, where there are any."""
-
-    def __init__(
-        self, dim: int, hidden_dim: int | None, drop_path: float, attention: nn.Module | None
-    ):
-        super().__init__()
-        self.ffn_norm = _norm(dim) if hidden_dim else None
-        self.ffn = MixFFN(dim, hidden_dim) if hidden_dim else None
-        self.query_norm, self.feat_norm = (_norm(dim) if attention else None for _ in range(2))
-        self.cfinter = attention
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, maps: Maps, x: Tensor, context: Context) -> Maps:
-        maps = _add16(maps, x)
-        if self.ffn is not None:
-            maps = [x + self.drop_path(self.ffn(self.ffn_norm(x))) for x in maps]
-        if self.cfinter is None:
-            return maps
-        # the residual inside starts from the normed pyramid
-        queries, feats = [self.query_norm(x) for x in maps], [self.feat_norm(x) for x in maps]
-        return self.cfinter(queries, feats, context)
-
-
-class Interaction(nn.Module):
-    """What stands around the ViT blocks `first` to `last`: before them, and `after` them."""
-
-    def __init__(self, arch: Mapping[str, Any], index: int, drop_path: float, **options: Any):
-        super().__init__()
-        dim = arch["embed_dims"]
-        hidden = int(dim * arch["ffn_ratio"])
-        attn = {
-            "num_heads": arch["deform_heads"],
-            "num_points": arch["deform_points"],
-            "value_ratio": arch["deform_ratio"],
-            **options,
-        }
-        to_vit, attends = arch["to_vit"][index], arch["cnn_attention"][index]
-
-        def to_cnn(ffn: bool) -> ToCNN:
-            cross = PyramidAttention(dim, hidden, drop_path, True, **attn) if attends else None
-            return ToCNN(dim, hidden if ffn else None, drop_path, cross)
-
-        self.mrfp = MRFP(dim, round(dim * arch["mrfp_ratio"])) if to_vit else None
-        self.cti_tov = ToViT(dim, hidden, drop_path, **attn) if to_vit else None
-        self.cti_toc = to_cnn(ffn=False) if arch["to_cnn"][index] else None
-        is_last = index == len(arch["interactions"]) - 1
-        extra = arch["num_extra"] if is_last else 0
-        self.extra_CTIs = nn.ModuleList(to_cnn(ffn=True) for _ in range(extra))
 
 
 @MODELS.register_module()
@@ -216,9 +135,22 @@ class ViTCoMer(BaseBackbone):
             for i in range(arch["depth"])
         )
         self.spm = ConvBranch(self.in_channels, arch["conv_channels"], dim, 0 in self.out_indices)
+        last = len(arch["interactions"]) - 1
         self.interactions = nn.ModuleList(
-            Interaction(arch, i, rate, implementation=implementation)
-            for i in range(len(arch["interactions"]))
+            Interaction(
+                dim,
+                int(dim * arch["ffn_ratio"]),
+                rate,
+                mrfp_dim=round(dim * arch["mrfp_ratio"]) if arch["to_vit"][i] else None,
+                to_cnn=arch["to_cnn"][i],
+                num_extra=arch["num_extra"] if i == last else 0,
+                cnn_attention=arch["cnn_attention"][i],
+                num_heads=arch["deform_heads"],
+                num_points=arch["deform_points"],
+                value_ratio=arch["deform_ratio"],
+                implementation=implementation,
+            )
+            for i in range(last + 1)
         )
         self.up = nn.ConvTranspose2d(dim, dim, 2, stride=2) if 0 in self.out_indices else None
         self.out_norms = nn.ModuleDict(
@@ -309,13 +241,12 @@ class ViTCoMer(BaseBackbone):
         features = []
         for interaction, (first, last) in zip(self.interactions, self.arch["interactions"]):
             if interaction.cti_tov is not None:
-                maps = _add16(interaction.mrfp(maps), x)
+                maps = interaction.before(maps, x)
                 x = self.run_block(interaction.cti_tov, maps, x, levels)
             for block in self.blocks[first : last + 1]:
                 x = self.run_block(block, x, context)
-            for fusion in (interaction.cti_toc, *interaction.extra_CTIs):
-                if fusion is not None:
-                    maps = self.run_block(fusion, maps, x, levels)
+            for fusion in interaction.after():
+                maps = self.run_block(fusion, maps, x, levels)
             features.append(x)
         outs = []
         for i in self.out_indices:

@@ -11,7 +11,7 @@ from mmeffvit import create_backbone
 from mmeffvit.checkpoint import CheckpointError, convert_official, load_weights
 from mmeffvit.layers import LayerNorm2d, MapContext
 from mmeffvit.models import NAT, DiNAT, DiNAT_s
-from mmeffvit.models.backbones.dinat import PhaseMerge
+from mmeffvit.models.backbones.dinat_s import PhaseMerge
 from mmeffvit.models.classifier import create_classifier
 
 from .checks import (
