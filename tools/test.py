@@ -21,7 +21,7 @@ def parse_args(argv=None):
 def main(argv=None):
     compat.setup()
     args = parse_args(argv)
-    from mmeffvit.engine import data, environment, evaluation, launch
+    from mmeffvit.engine import environment, evaluation, launch
     from mmeffvit.swap import command_line
 
     cfg = command_line.load_config(args)
@@ -31,8 +31,10 @@ def main(argv=None):
     if args.out is not None:
         evaluation.dump_predictions(cfg, args.out)
 
-    data.check_data(cfg, ["test"])
-    notes = environment.fit_to_device(cfg, training=False)
+    notes = [
+        *command_line.check_data(args, cfg, ["test"]),
+        *environment.fit_to_device(cfg, training=False),
+    ]
     runner = launch.build_runner(cfg, notes)
     evaluation.check_weights(runner.model, args.checkpoint)
     runner.test()

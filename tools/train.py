@@ -33,7 +33,7 @@ def parse_args(argv=None):
 def main(argv=None):
     compat.setup()
     args = parse_args(argv)
-    from mmeffvit.engine import data, environment, launch, resume
+    from mmeffvit.engine import environment, launch, resume
     from mmeffvit.swap import command_line
 
     cfg = command_line.load_config(args)
@@ -42,8 +42,8 @@ def main(argv=None):
     if args.auto_scale_lr:
         launch.enable_auto_scale_lr(cfg)
 
-    data.check_data(cfg, ("train", "val"))
     notes = [
+        *command_line.check_data(args, cfg, ("train", "val")),
         *environment.fit_to_device(cfg),
         *launch.add_safety_hooks(cfg),
         *resume.set_resume(cfg, args.resume),

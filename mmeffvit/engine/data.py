@@ -99,7 +99,7 @@ def find_missing_data(cfg: Config, splits: Sequence[str]) -> list[tuple[str, str
     for split in splits:
         loader = cfg.get(f"{split}_dataloader") or {}
         datasets = list(iter_datasets(loader.get("dataset")))
-        foreign = [dataset for dataset in datasets if not _makes_itself(dataset)]
+        foreign = [dataset for dataset in datasets if not makes_itself(dataset)]
         for dataset in foreign:
             for kind, path in _needs(dataset):
                 wanted.setdefault(path, kind)
@@ -107,7 +107,7 @@ def find_missing_data(cfg: Config, splits: Sequence[str]) -> list[tuple[str, str
             continue
         evaluators = cfg.get(f"{split}_evaluator") or []
         for evaluator in [evaluators] if isinstance(evaluators, Mapping) else evaluators:
-            if isinstance(evaluator.get("ann_file"), str) and _is_local(evaluator):
+            if isinstance(evaluator.get("ann_file"), str) and is_local(evaluator):
                 wanted.setdefault(evaluator["ann_file"], "evaluator's annotation file")
     return [
         (kind, path)
@@ -116,7 +116,8 @@ def find_missing_data(cfg: Config, splits: Sequence[str]) -> list[tuple[str, str
     ]
 
 
-def _makes_itself(dataset: Mapping) -> bool:
+def makes_itself(dataset: Mapping) -> bool:
+    """Whether a data set writes its own files when it is first used."""
     kind = str(dataset.get("type"))
     make = dataset.get("make", kind.startswith("mmeffvit.Digits"))
     return kind.startswith("mmeffvit.") and make is not None and make is not False
@@ -125,7 +126,7 @@ def _makes_itself(dataset: Mapping) -> bool:
 def _needs(dataset: Mapping) -> Iterator[tuple[str, str]]:
     """Paths put together as mmengine's BaseDataset does it."""
     root = dataset.get("data_root") or ""
-    if not _is_local(dataset) or not isinstance(root, str):
+    if not is_local(dataset) or not isinstance(root, str):
         return
     if root and str(dataset.get("type")).endswith("RoomDataset"):
         yield "folder of rooms", root
@@ -138,12 +139,15 @@ def _needs(dataset: Mapping) -> Iterator[tuple[str, str]]:
     if str(dataset.get("type")).rpartition(".")[2] == "ImageNet":
         prefix = prefix or dataset.get("split") or {}
     for key, folder in prefix.items() if isinstance(prefix, Mapping) else [("img", prefix)]:
+        if key.startswith("label") and dataset.get("with_label") is False:
+            continue
         if isinstance(folder, str) and os.path.join(root, folder):
             kinds = (kind for start, kind in _FOLDERS.items() if key.startswith(start))
             yield next(kinds, "image folder"), os.path.join(root, folder)
 
 
-def _is_local(item: Mapping) -> bool:
+def is_local(item: Mapping) -> bool:
+    """Whether the files of a data set or an evaluator lie on disks of this machine."""
     return (item.get("backend_args") or {}).get("backend", "local") in ("local", "atomic_local")
 
 

@@ -65,7 +65,10 @@ class PointSegMetric(BaseMetric):
             predicted = torch.as_tensor(sample["pred_pts_seg"]["pts_semantic_mask"])
             truth = sample.get("eval_ann_info") or {}
             if "pts_semantic_mask" not in truth:
-                truth = sample["gt_pts_seg"]
+                truth = sample.get("gt_pts_seg") or {}
+            if "pts_semantic_mask" not in truth:
+                self.results.append(None)
+                continue
             labels = torch.as_tensor(truth["pts_semantic_mask"], device=predicted.device)
             self.results.append(self._count(predicted.flatten(), labels.flatten()).cpu().numpy())
 
@@ -92,11 +95,13 @@ class PointSegMetric(BaseMetric):
     def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
         """The metrics of all samples, in [0, 1]; a table per class goes to the log.
 
+        Without labels there are none.
+
         Raises:
-            ValueError: There was no sample.
+            ValueError: There was no sample, or only some have labels.
         """
-        if not results:
-            raise ValueError("no sample was measured: the data set for validation is empty")
+        if not _have_labels(results):
+            return {}
         right, labelled, predicted = np.sum(results, axis=0)
         union = labelled + predicted - right
         tiny = 1e-10
@@ -164,13 +169,16 @@ class PointDetMetric(BaseMetric):
             data_samples: Each with ``pred_instances_3d`` (``bboxes_3d`` (k, 7 or 9), z at the
                 bottom, ``scores_3d``, ``labels_3d``) and ``eval_ann_info`` with ``gt_bboxes_3d``
                 (n, 7 or 9), ``gt_labels_3d`` (n) and, if some objects are to be ignored,
-                ``gt_ignore`` (n) bool. Boxes may be mmdet3d's.
+                ``gt_ignore`` (n) bool; without labels it is not measured. Boxes may be mmdet3d's.
 
         Raises:
             ValueError: Labels are of no class, or there is no threshold for one.
         """
         for sample in data_samples:
-            found, truth = sample["pred_instances_3d"], sample["eval_ann_info"]
+            found, truth = sample["pred_instances_3d"], sample.get("eval_ann_info") or {}
+            if "gt_bboxes_3d" not in truth:
+                self.results.append(None)
+                continue
             boxes, objects = _boxes(found["bboxes_3d"]), _boxes(truth["gt_bboxes_3d"])
             scores = torch.as_tensor(found["scores_3d"]).detach().cpu().double()
             labels = torch.as_tensor(found["labels_3d"]).cpu().long()
@@ -232,11 +240,13 @@ class PointDetMetric(BaseMetric):
     def compute_metrics(self, results: list[dict[str, np.ndarray]]) -> dict[str, float]:
         """The metrics of all samples; a table per class goes to the log.
 
+        Without labels there are none.
+
         Raises:
-            ValueError: There was no sample.
+            ValueError: There was no sample, or only some have labels.
         """
-        if not results:
-            raise ValueError("no sample was measured: the data set for validation is empty")
+        if not _have_labels(results):
+            return {}
         names = self.dataset_meta["classes"]
         labels, scores = (np.concatenate([r[k] for r in results]) for k in ("labels", "scores"))
         objects = np.sum([r["objects"] for r in results], axis=0)
@@ -256,6 +266,18 @@ class PointDetMetric(BaseMetric):
         for space, aps in values.items():
             metrics.update({f"{name}_AP_{space}": ap for name, ap in zip(names, aps)})
         return metrics
+
+
+def _have_labels(results: Sequence) -> bool:
+    """Whether there is something to measure; samples without labels have left None."""
+    if not results:
+        raise ValueError("no sample was measured: the data set for validation is empty")
+    without = sum(result is None for result in results)
+    if 0 < without < len(results):
+        raise ValueError(f"{without} of {len(results)} samples have no labels; all have, or none")
+    if without:
+        print_log("Nothing was measured: the data has no labels", logger="current")
+    return not without
 
 
 def _no_class(labels: Tensor, classes: int) -> Tensor:

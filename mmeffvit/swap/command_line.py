@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from mmengine.config import Config, DictAction
 
-from mmeffvit.engine import launch
+from mmeffvit.engine import data, launch
+from mmeffvit.engine.launch import Notes
+from mmeffvit.engine.preflight import preflight
 from mmeffvit.swap.api import swap_backbone
 
 
@@ -30,6 +32,11 @@ def launch_parser(description: str, option: str) -> argparse.ArgumentParser:
         action=DictAction,
         metavar="KEY=VALUE",
         help=f'override config entries: {option} key="[a,b]" key="[(a,b),(c,d)]"',
+    )
+    parser.add_argument(
+        "--no-preflight",
+        action="store_true",
+        help="do not check before the start whether the data fits the config",
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     # torch.distributed.launch passes this one
@@ -63,6 +70,14 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
                 parser.error(f"--{option.replace('_', '-')} needs --backbone NAME")
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     return args
+
+
+def check_data(args: argparse.Namespace, cfg: Config, splits: Sequence[str]) -> Notes:
+    """Check the data of a launch as far as its command line asks for it; notes for the log."""
+    if not args.no_preflight:
+        return preflight(cfg, splits)
+    data.check_data(cfg, splits)
+    return []
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -4,7 +4,11 @@ Importing this module registers them; mmengine, numpy and torch are enough.
 """
 
 from mmeffvit.datasets.points.base import POINT_KEYS, PointTransform, select_points
-from mmeffvit.datasets.points.rooms.datasets import S3DISRoomDataset, ScanNetRoomDataset
+from mmeffvit.datasets.points.rooms.datasets import (
+    RoomDataset,
+    S3DISRoomDataset,
+    ScanNetRoomDataset,
+)
 from mmeffvit.datasets.points.rooms.files import LoadRoomFromFile, RoomFileError
 from mmeffvit.datasets.points.sweeps.filters import (
     CameraViewFilter,
@@ -71,6 +75,7 @@ __all__ = [
     "RandomDropPointsColor",
     "RandomFlip3D",
     "RandomJitterPoints",
+    "RoomDataset",
     "RoomFileError",
     "S3DISRoomDataset",
     "ScanNetRoomDataset",

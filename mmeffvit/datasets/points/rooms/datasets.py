@@ -9,7 +9,7 @@ from typing import ClassVar
 from mmengine.dataset import BaseDataset
 
 from mmeffvit.datasets.made import MadeOnFirstUse
-from mmeffvit.datasets.points.rooms.files import IGNORE_INDEX
+from mmeffvit.datasets.points.rooms.files import IGNORE_INDEX, find_rooms
 from mmeffvit.registry import DATASETS
 
 # classes, and the colours in which the data sets' own tools show them
@@ -57,16 +57,21 @@ SCANNET_METAINFO = {"classes": tuple(_SCANNET), "palette": list(_SCANNET.values(
 SCANNET200_METAINFO = {"classes": tuple(f"class_{number:03d}" for number in range(200))}
 
 
+@DATASETS.register_module()
 class RoomDataset(BaseDataset):
-    """Files ``data_root/FOLDER/<room>.pth``; see `mmeffvit.datasets.points.rooms.files`.
+    """Rooms of your own: ``data_root/FOLDER/<room>.pth``, or folders ``<room>/`` of ``.npy`` files.
 
-    Classes can be changed as in every data set of mmengine, ``metainfo=dict(classes=...)``; labels
-    are then numbers of these.
+    What is in a room stands in `mmeffvit.datasets.points.rooms.files`. Classes are those of
+    ``metainfo=dict(classes=...)``, here and in the data sets that derive from this one; labels are
+    their numbers.
 
     Args:
         *args: As in mmengine's `BaseDataset`.
         folders: Folders of `data_root` with the rooms.
-        semantic_key: Entry of a file that holds the classes, None if there are no labels.
+        semantic_key: Entry of a file that holds the classes, None if there are no labels: nothing
+            can be trained on such rooms or measured.
+        ignore_index: Label in the files of points whose class is not known. Models, metrics and
+            pictures find 255 in its place.
         loop: How often an epoch goes through the rooms; a large number saves start-up time.
         data_prefix: As in mmengine's `BaseDataset`.
         lazy_init: As in mmengine's `BaseDataset`.
@@ -74,13 +79,15 @@ class RoomDataset(BaseDataset):
 
     Raises:
         FileNotFoundError: A folder is missing or has no room.
+        ValueError: There are no classes, or `loop` or `ignore_index` cannot be.
     """
 
     def __init__(
         self,
         *args,
         folders: Sequence[str],
-        semantic_key: str | None,
+        semantic_key: str | None = "semantic_gt",
+        ignore_index: int = IGNORE_INDEX,
         loop: int = 1,
         data_prefix: Mapping | None = None,
         lazy_init: bool = False,
@@ -91,7 +98,13 @@ class RoomDataset(BaseDataset):
         super().__init__(*args, data_prefix=dict(data_prefix or {}), lazy_init=True, **kwargs)
         self.folders = tuple(folders)
         self.semantic_key = semantic_key
+        self.ignore_index = ignore_index
         self.loop = loop
+        classes, palette = (self._metainfo.get(key) or () for key in ("classes", "palette"))
+        if not classes:
+            raise ValueError("a data set of rooms needs metainfo=dict(classes=('floor', ...))")
+        if len(palette) != len(classes):  # own classes have no colours of others
+            self._metainfo.pop("palette", None)
         # what mmdet3d's metric wants to know
         self._metainfo.setdefault("label2cat", dict(enumerate(self._metainfo["classes"])))
         self._metainfo.setdefault("ignore_index", IGNORE_INDEX)
@@ -100,7 +113,11 @@ class RoomDataset(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         """List the rooms, folder by folder in alphabetic order."""
-        info = {"semantic_key": self.semantic_key, "num_classes": len(self.metainfo["classes"])}
+        info = {
+            "semantic_key": self.semantic_key,
+            "num_classes": len(self.metainfo["classes"]),
+            "ignore_index": self.ignore_index,
+        }
         rooms = [
             {"lidar_path": str(path), **info}
             for folder in self.folders
@@ -110,11 +127,11 @@ class RoomDataset(BaseDataset):
 
     @staticmethod
     def _files(folder: Path) -> list[Path]:
-        files = sorted(folder.glob("*.pth"))
+        files = find_rooms(folder)
         if not files:
             raise FileNotFoundError(
-                f"there are no rooms (*.pth) in '{folder}'; data_root must hold one folder with "
-                "files for each area or split"
+                f"there are no rooms (*.pth, or folders with coord.npy) in '{folder}'; data_root "
+                "must hold one folder with rooms for each area or split"
             )
         return files
 
@@ -126,6 +143,7 @@ class S3DISRoomDataset(MadeOnFirstUse, RoomDataset):
     Args:
         *args: As in `RoomDataset`.
         areas: Numbers of the areas. Published numbers are of area 5, trained on the others.
+        semantic_key: As in `RoomDataset`.
         **kwargs: As in `RoomDataset`, and `make`, see `MadeOnFirstUse`: arguments of
             :func:`mmeffvit.demo_data.rooms.ensure_rooms`, which writes made-up rooms.
     """
@@ -133,11 +151,17 @@ class S3DISRoomDataset(MadeOnFirstUse, RoomDataset):
     METAINFO = S3DIS_METAINFO
     maker: ClassVar = {"type": "rooms"}
 
-    def __init__(self, *args, areas: Sequence[int] = (1, 2, 3, 4, 6), **kwargs):
+    def __init__(
+        self,
+        *args,
+        areas: Sequence[int] = (1, 2, 3, 4, 6),
+        semantic_key: str | None = "semantic_gt",
+        **kwargs,
+    ):
         if not areas or any(area not in range(1, 7) for area in areas):
             raise ValueError(f"areas must be numbers of 1 to 6, got {areas}")
         folders = [f"Area_{area}" for area in areas]
-        super().__init__(*args, folders=folders, semantic_key="semantic_gt", **kwargs)
+        super().__init__(*args, folders=folders, semantic_key=semantic_key, **kwargs)
         self.areas = tuple(areas)
 
 
@@ -151,6 +175,7 @@ class ScanNetRoomDataset(RoomDataset):
         *args: As in `RoomDataset`.
         split: ``'train'``, ``'val'`` or ``'test'``.
         num_classes: 20, or 200 for ScanNet200.
+        semantic_key: Entry with the classes; by default as above.
         metainfo: As in mmengine's `BaseDataset`.
         **kwargs: As in `RoomDataset`.
     """
@@ -162,6 +187,7 @@ class ScanNetRoomDataset(RoomDataset):
         *args,
         split: str = "train",
         num_classes: int = 20,
+        semantic_key: str | None = None,
         metainfo: Mapping | None = None,
         **kwargs,
     ):
@@ -170,7 +196,8 @@ class ScanNetRoomDataset(RoomDataset):
         if num_classes not in (20, 200):
             raise ValueError(f"num_classes must be 20 or 200, got {num_classes}")
         names = SCANNET_METAINFO if num_classes == 20 else SCANNET200_METAINFO
-        key = None if split == "test" else f"semantic_gt{num_classes}"
+        key = semantic_key or f"semantic_gt{num_classes}"
+        key = None if split == "test" else key
         metainfo = {**names, **(metainfo or {})}
         super().__init__(*args, folders=[split], semantic_key=key, metainfo=metainfo, **kwargs)
         self.split = split

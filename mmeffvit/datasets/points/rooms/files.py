@@ -1,4 +1,4 @@
-"""Rooms on disk: one ``.pth`` file each, a dict of numpy arrays.
+"""Rooms on disk: one ``.pth`` file each, a dict of numpy arrays, or a folder of ``.npy`` files.
 
 ========================  ================  ====================================================
 ``coord``                 (N, 3)            metres
@@ -8,12 +8,16 @@
                                             are several sets of classes
 ``instance_gt``           (N, 1) or (N)     may be missing
 ========================  ================  ====================================================
+
+A folder has a file for each entry: ``coord.npy``, ``color.npy``, ``normal.npy``, and those with
+the classes under a name of the data set's choice, often ``segment.npy``.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,9 +38,14 @@ class RoomFileError(RuntimeError):
 def read_room(path: str | os.PathLike) -> dict[str, Any]:
     """Read a room as it is. Files saved under numpy 1 and 2 are read; no code in them runs.
 
+    Args:
+        path: A ``.pth`` file, or a folder of ``.npy`` files.
+
     Raises:
         RoomFileError: The file cannot be read, or holds more than arrays, numbers and text.
     """
+    if Path(path).is_dir():
+        return {file.stem: _read_array(file) for file in sorted(Path(path).glob("*.npy"))}
     try:
         room = read_torch(path)
     except (OSError, UnreadableError) as error:
@@ -52,12 +61,28 @@ def read_room(path: str | os.PathLike) -> dict[str, Any]:
     return dict(room)
 
 
+def find_rooms(folder: Path) -> list[Path]:
+    """Rooms of a folder, in alphabetic order: ``.pth`` files, and folders with a ``coord.npy``."""
+    return sorted([*folder.glob("*.pth"), *(path.parent for path in folder.glob("*/coord.npy"))])
+
+
+def _read_array(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise RoomFileError(
+            f"cannot read {path}: {error}. It must be an array of numbers, written with np.save; "
+            "restore the file, or take the room away."
+        ) from error
+
+
 @TRANSFORMS.register_module()
 class LoadRoomFromFile(PointTransform):
     """Load ``results['lidar_path']``, a room, and check it.
 
     The data set says, in ``results``, which entry has the classes (``semantic_key``, None where
-    there are none) and how many there are (``num_classes``).
+    there are none), how many there are (``num_classes``), and which label its files have where
+    nothing is known (``ignore_index``, 255 if it does not say). Here that label becomes 255.
 
     Args:
         keys: What is loaded besides labels: of ``coord``, ``color`` and ``normal``.
@@ -85,8 +110,9 @@ class LoadRoomFromFile(PointTransform):
         number = len(results["coord"])
         if semantic_key is not None:
             labels = _labels(room[semantic_key], semantic_key, path)
-            _check_classes(labels, results["num_classes"], semantic_key, path)
-            results["pts_semantic_mask"] = labels
+            ignored = results.get("ignore_index", IGNORE_INDEX)
+            _check_classes(labels, results["num_classes"], ignored, semantic_key, path)
+            results["pts_semantic_mask"] = np.where(labels == ignored, IGNORE_INDEX, labels)
             if "instance_gt" in room:
                 results["pts_instance_mask"] = _labels(room["instance_gt"], "instance_gt", path)
         for key in (*self.keys, "pts_semantic_mask", "pts_instance_mask"):
@@ -137,10 +163,11 @@ def _labels(value: Any, key: str, path: str) -> np.ndarray:
     return labels
 
 
-def _check_classes(labels: np.ndarray, num_classes: int, key: str, path: str) -> None:
-    wrong = (labels != IGNORE_INDEX) & ((labels < 0) | (labels >= num_classes))
+def _check_classes(labels: np.ndarray, num_classes: int, ignored: int, key: str, path: str) -> None:
+    wrong = (labels != ignored) & ((labels < 0) | (labels >= num_classes))
     if wrong.any():
         raise RoomFileError(
             f"the room {path} has {key} {np.unique(labels[wrong])[:10].tolist()}; classes are 0 to "
-            f"{num_classes - 1}, and {IGNORE_INDEX} for points to be ignored"
+            f"{num_classes - 1}, and {ignored} (the data set's ignore_index) for points to be "
+            "ignored"
         )

@@ -18,9 +18,22 @@ class BaseSweepDataset(BaseDataset):
 
     Args:
         *args: Of mmengine's `BaseDataset`.
+        with_label: False for sweeps without labels. Samples then have no objects, in test mode no
+            ``eval_ann_info`` either, and metrics measure nothing.
         **kwargs: Of mmengine's `BaseDataset`; ``filter_cfg=dict(filter_empty_gt=True)`` leaves out
             sweeps without an object while training.
     """
+
+    def __init__(self, *args, with_label: bool = True, lazy_init: bool = False, **kwargs):
+        super().__init__(*args, lazy_init=True, **kwargs)
+        if not with_label and not self.test_mode:
+            raise ValueError("with_label=False is for tests: without labels nothing can be trained")
+        self.with_label = with_label
+        classes, palette = (self._metainfo.get(key) or () for key in ("classes", "palette"))
+        if len(palette) != len(classes):  # own classes have no colours of others
+            self._metainfo.pop("palette", None)
+        if not lazy_init:
+            self.full_init()
 
     def filter_data(self) -> list[dict]:
         """See `filter_cfg` of the class."""

@@ -18,6 +18,9 @@ from mmeffvit.registry import DATASETS
 #: what is not told from a class, and so counts neither way for it
 _LOOKS_LIKE = {"Van": "Car", "Person_sitting": "Pedestrian"}
 
+#: names in label files that are no classes of KITTI's own benchmark
+OTHER_TYPES = ("Van", "Truck", "Person_sitting", "Tram", "Misc", "DontCare")
+
 #: difficulty -> least height in the image (pixels), worst occlusion, most truncation
 DIFFICULTIES = {"easy": (40, 0, 0.15), "moderate": (25, 1, 0.3), "hard": (25, 2, 0.5)}
 
@@ -39,6 +42,8 @@ class KittiSweepDataset(MadeOnFirstUse, BaseSweepDataset):
         data_prefix: Folders ``pts``, ``label`` and ``calib``.
         difficulty: 'easy', 'moderate', 'hard', or None for all objects. In test mode harder ones,
             vans and sitting people are ignored. All are trained on.
+        with_label: False for sweeps without labels, such as KITTI's own ``testing``: they can be
+            tested, and nothing is measured.
         lazy_init: As in mmengine's `BaseDataset`.
         **kwargs: Of `BaseSweepDataset`, and `make`, see `MadeOnFirstUse`: arguments of
             :func:`mmeffvit.demo_data.streets.ensure_sweeps`, which writes made-up sweeps.
@@ -82,6 +87,8 @@ class KittiSweepDataset(MadeOnFirstUse, BaseSweepDataset):
         info = {"sample_name": name, "lidar_path": self.path("pts", f"{name}.bin")}
         calibration = read_calibration(self.path("calib", f"{name}.txt"))
         info["lidar2img"] = calibration["lidar2img"]
+        if not self.with_label:
+            return info
         objects = read_labels(self.path("label", f"{name}.txt"))
         boxes = camera_to_lidar(objects["boxes"], calibration["lidar2cam"])
         names = [_LOOKS_LIKE.get(kind, kind) for kind in objects["names"]]

@@ -37,6 +37,7 @@ class WaymoSweepDataset(BaseSweepDataset):
         load_interval: Every n-th sweep is used; 5 for a fifth of the data.
         min_points: Objects with fewer points are not trained on, and ignored in test mode, if the
             list says how many there are: 1 for what Waymo calls level 2, 6 for level 1.
+        with_label: False for sweeps without ``instances``, which are tested and not measured.
         lazy_init: As in mmengine's `BaseDataset`.
         **kwargs: Of `BaseSweepDataset`.
 
@@ -100,6 +101,8 @@ class WaymoSweepDataset(BaseSweepDataset):
                 }
                 for sweep in raw["lidar_sweeps"]
             ]
+        if not self.with_label:
+            return info
         objects = raw.get("instances") or []
         few = [item.get("num_lidar_pts", self.min_points) < self.min_points for item in objects]
         if not self.test_mode:

@@ -18,7 +18,7 @@ def point_features(results: dict, feat_keys: Sequence[str]) -> torch.Tensor:
 
     Raises:
         KeyError: A key is not there.
-        ValueError: There are no points, or arrays have different lengths.
+        ValueError: Arrays have different lengths.
     """
     missing = [key for key in feat_keys if key not in results]
     if missing:
@@ -32,8 +32,6 @@ def point_features(results: dict, feat_keys: Sequence[str]) -> torch.Tensor:
     lengths = {key: len(column) for key, column in zip(feat_keys, columns)}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"features must have one length, got {lengths}{source_of(results)}")
-    if not len(columns[0]):
-        raise ValueError(f"the cloud has no points left{source_of(results)}")
     return torch.from_numpy(np.concatenate(columns, axis=1))
 
 
@@ -52,6 +50,9 @@ class PackPointInputs(PointTransform):
     Args:
         feat_keys: Keys per point whose columns are the points' features; x, y, z come first.
         meta_keys: Keys kept as meta information.
+
+    Raises:
+        ValueError: A room has no points left. Sweeps may be empty.
     """
 
     def __init__(
@@ -66,6 +67,10 @@ class PackPointInputs(PointTransform):
 
     def transform(self, results: dict) -> dict:
         inputs = {"points": point_features(results, self.feat_keys)}
+        # an empty sweep is a map without pillars; points of a room are what is labelled
+        is_room = not results.keys().isdisjoint({"semantic_key", "pts_semantic_mask"})
+        if is_room and not len(inputs["points"]):
+            raise ValueError(f"the cloud has no points left{source_of(results)}")
         if "grid_coord" in results:
             inputs["coors"] = _tensor(results["grid_coord"], np.int64)
         if "fragments" in results:

@@ -1,0 +1,78 @@
+"""Images on disk: whether they can be read, and how large they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+from PIL import Image, UnidentifiedImageError
+
+#: suffixes of images, in small letters
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+_ORIENTATION = 0x0112
+
+
+class BrokenImageError(ValueError):
+    """An image cannot be read. The message goes on after its name."""
+
+
+def image_size(path: str | os.PathLike) -> tuple[tuple[int, int], bool]:
+    """Height and width of an image as loaders see it, and whether its EXIF data turns it.
+
+    The image is read to its end. Loaders follow the orientation that a camera wrote into EXIF
+    data, so that height and width may be the other way round than those of the stored pixels.
+
+    Raises:
+        BrokenImageError: It is empty, cut off, or no image.
+    """
+    path = Path(path)
+    if not path.stat().st_size:
+        raise BrokenImageError("is empty")
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            width, height = image.size
+            image.load()
+    except UnidentifiedImageError:
+        # rasters of many bands are none of PIL's kinds
+        array = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if array is None:
+            raise BrokenImageError("is not an image") from None
+        return array.shape[:2], False
+    except (OSError, SyntaxError, ValueError) as problem:
+        raise BrokenImageError(f"cannot be read to its end: {problem}") from problem
+    return ((width, height) if turned else (height, width)), turned
+
+
+class Folders:
+    """Which files there are, each folder being listed once: fast for a hundred thousand names."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, set[str]] = {}
+
+    def has(self, path: str) -> bool:
+        """Whether there is such a file."""
+        folder, name = os.path.split(path)
+        return name in self.names(folder)
+
+    def missing(self, paths: Iterable[str]) -> list[str]:
+        """Those of the files that are not there."""
+        return [path for path in paths if not self.has(path)]
+
+    def names(self, folder: str) -> set[str]:
+        """Names in a folder; none if there is no such folder."""
+        if folder not in self._names:
+            try:
+                self._names[folder] = set(os.listdir(folder or "."))
+            except OSError:
+                self._names[folder] = set()
+        return self._names[folder]
+
+    def hint(self, path: str) -> str:
+        """What is there in place of a missing file: another suffix or case, or nothing known."""
+        folder, name = os.path.split(path)
+        stem = os.path.splitext(name)[0].casefold()
+        near = [n for n in sorted(self.names(folder)) if os.path.splitext(n)[0].casefold() == stem]
+        return f"; there is {near[0]}" if near else ""
