@@ -87,6 +87,8 @@ HOOKS = LazyRegistry(
         "DetectionFiguresHook": "mmeffvit.visualization.hooks",
         "SegmentationFiguresHook": "mmeffvit.visualization.hooks",
         "SegmentationPicturesHook": "mmeffvit.visualization.hooks",
+        "DetectionPicturesHook": "mmeffvit.visualization.detector_pictures",
+        "ClassificationPicturesHook": "mmeffvit.visualization.classifier_pictures",
     },
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(

@@ -58,29 +58,42 @@ def main(argv=None):
     images = inference.find_images(args.images, outside=args.out)
     predictor = inference.Predictor(cfg, args.checkpoint, args.device or get_device())
 
-    writer, failed, start, told = None, [], time.monotonic(), 0.0
+    writer, failed, start, told = None, {}, time.monotonic(), 0.0
     names = predictions.name_outputs(images)
-    for done, (path, sample) in enumerate(predictor.run(images, args.batch_size), 1):
-        if isinstance(sample, Exception):
-            failed.append(path)
-            print(f"skipped: {sample}", file=sys.stderr)
-        else:
-            if writer is None:
-                writer = predictions.create_writer(
-                    sample, args.out, predictor.metainfo, names, args.score_thr
-                )
-            writer.write(path, sample)
-        elapsed = time.monotonic() - start
-        if done == len(images) or elapsed - told >= 1:
-            left, told = elapsed / done * (len(images) - done), elapsed
-            print(f"[{done}/{len(images)}] {path}, about {left:.0f} s left", flush=True)
+    try:
+        for done, (path, sample) in enumerate(predictor.run(images, args.batch_size), 1):
+            if isinstance(sample, Exception):
+                failed.setdefault(type(sample), []).append(path)
+                print(f"skipped: {sample}", file=sys.stderr)
+            else:
+                if writer is None:
+                    writer = predictions.create_writer(
+                        sample,
+                        args.out,
+                        predictor.metainfo,
+                        names,
+                        args.score_thr,
+                        predictor.annotations,
+                    )
+                writer.write(path, sample)
+            elapsed = time.monotonic() - start
+            if done == len(images) or elapsed - told >= 1:
+                left, told = elapsed / done * (len(images) - done), elapsed
+                print(f"[{done}/{len(images)}] {path}, about {left:.0f} s left", flush=True)
+    finally:  # what is there is kept, also when somebody stops it
+        if writer is not None:
+            writer.close()
     if writer is not None:
-        writer.close()
-        print(f"{len(images) - len(failed)} images in {elapsed:.1f} s, results in {args.out}")
+        count = len(images) - sum(map(len, failed.values()))
+        print(f"{count} images in {elapsed:.1f} s, results in {args.out}")
+    for kind, paths in failed.items():
+        refused = issubclass(kind, inference.RefusedImageError)
+        what = "were not taken by the network" if refused else "could not be read"
+        what = what.replace("were", "was") if len(paths) == 1 else what
+        count = f"{len(paths)} image{'s' * (len(paths) > 1)}"
+        listed = "\n  ".join(map(str, paths))
+        print(f"error: {count} {what}:\n  {listed}", file=sys.stderr)
     if failed:
-        listed = "\n  ".join(map(str, failed))
-        count = f"{len(failed)} image{'s' * (len(failed) > 1)}"
-        print(f"error: {count} could not be read:\n  {listed}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -10,10 +10,10 @@ from torch import nn
 from mmeffvit.checkpoint import CheckpointError, read_checkpoint
 from mmeffvit.engine.errors import LaunchError
 
-# hook -> its option for the folder, and what makes it draw every image
+# hook -> ours in its place, its option for the folder, and what makes it draw every image
 _DRAWING = {
-    "DetVisualizationHook": ("test_out_dir", {"draw": True}),
-    "VisualizationHook": ("out_dir", {"enable": True, "interval": 1}),
+    "DetVisualizationHook": ("DetectionPicturesHook", "test_out_dir", {"draw": True}),
+    "VisualizationHook": ("ClassificationPicturesHook", "out_dir", {"enable": True, "interval": 1}),
 }
 
 
@@ -65,8 +65,9 @@ def check_weights(model: nn.Module, path: str) -> int:
 def draw_predictions(cfg: Config, show_dir: str) -> None:
     """Write a picture per test image into a folder.
 
-    mmdet's and mmpretrain's own hooks draw, which the config must have. mmseg's names no folder, so
-    segmentors get :class:`mmeffvit.visualization.hooks.SegmentationPicturesHook` beside it.
+    The hooks of mmdet and mmpretrain, one of which the config must have, give way to ours that
+    derive from them: these draw any image, and end no test. mmseg's names no folder, so segmentors
+    get :class:`mmeffvit.visualization.hooks.SegmentationPicturesHook` beside it.
 
     Raises:
         LaunchError: The config has no such hook.
@@ -91,8 +92,8 @@ def draw_predictions(cfg: Config, show_dir: str) -> None:
             "visualization=dict(type=...)) with one of SegVisualizationHook, "
             f"{', '.join(_DRAWING)}; found {hook.get('type')!r}."
         )
-    folder, options = _DRAWING[kind]
-    hook.update(options, **{folder: out_dir})
+    ours, folder, options = _DRAWING[kind]
+    hook.update(options, type=f"mmeffvit.{ours}", **{folder: out_dir})
 
 
 def dump_predictions(cfg: Config, path: str) -> None:

@@ -18,6 +18,8 @@ from mmeffvit.datasets.transforms import UnreadableImageError
 from mmeffvit.engine.data import iter_datasets
 from mmeffvit.engine.errors import LaunchError
 from mmeffvit.engine.evaluation import check_weights
+from mmeffvit.engine.predictions import Annotations, read_annotations
+from mmeffvit.visualization.pixels import keep_pixels
 
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -59,6 +61,10 @@ def find_images(arguments: Sequence[str], outside: str | os.PathLike | None = No
     return list(found)
 
 
+class RefusedImageError(RuntimeError):
+    """An image that was read and that the network does not take, being too small, or too large."""
+
+
 class Predictor:
     """A trained model, and the way to it from an image file.
 
@@ -71,6 +77,8 @@ class Predictor:
     Attributes:
         metainfo: What the labels mean (``classes``, ``palette``, ``reduce_zero_label``), from the
             checkpoint, or from the data set that the config tests on.
+        annotations: What the annotation file of that data set calls categories and images, if it
+            is there.
 
     Raises:
         LaunchError: The config tests on nothing, or names no classes.
@@ -88,6 +96,9 @@ class Predictor:
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
         check_weights(model, checkpoint)
         self.metainfo = _read_metainfo(checkpoint, datasets[0])
+        self.annotations: Annotations | None = read_annotations(
+            datasets[0], self.metainfo["classes"]
+        )
         model.cfg = cfg
         self.model = model.to(device).eval()
 
@@ -98,17 +109,30 @@ class Predictor:
             path: The file.
             index: Goes into the sample as ``img_id``.
 
+        Returns:
+            The sample for :meth:`predict`, and under ``pixels`` the image as it was loaded.
+
         Raises:
             UnreadableImageError: The message names the file.
         """
         try:
-            return self.pipeline({"img_path": str(path), "img_id": index})
+            return self._prepare({"img_path": str(path), "img_id": index})
         except UnreadableImageError:
             raise
         except Exception as error:
             raise UnreadableImageError(
                 f"cannot prepare the image {path}: {type(error).__name__}: {error}"
             ) from error
+
+    def _prepare(self, results: dict[str, Any]) -> dict[str, Any]:
+        pixels = None
+        for transform in self.pipeline.transforms:
+            results = transform(results)
+            if results is None:
+                raise ValueError(f"{type(transform).__name__} of the test pipeline drops it")
+            if pixels is None:
+                pixels = results.get("img")
+        return {**results, "pixels": pixels}
 
     @torch.no_grad()
     def predict(self, samples: Sequence[dict[str, Any]]) -> list:
@@ -117,7 +141,11 @@ class Predictor:
             "inputs": [sample["inputs"] for sample in samples],
             "data_samples": [sample["data_samples"] for sample in samples],
         }
-        return [result.cpu() for result in self.model.test_step(batch)]
+        results = [result.cpu() for result in self.model.test_step(batch)]
+        for result, sample in zip(results, samples):
+            if sample.get("pixels") is not None:
+                keep_pixels(result, sample["pixels"])
+        return results
 
     def run(
         self, paths: Iterable[str | os.PathLike], batch_size: int = 1
@@ -132,7 +160,8 @@ class Predictor:
             batch_size: Images at once, at most.
 
         Yields:
-            Every path, in order, with its data sample, or the UnreadableImageError that it raised.
+            Every path, in order, with its data sample, or the UnreadableImageError or
+            RefusedImageError that it raised.
         """
         waiting: list[tuple[Path, dict]] = []
         for index, path in enumerate(map(Path, paths)):
@@ -150,10 +179,27 @@ class Predictor:
         yield from self._flush(waiting)
 
     def _flush(self, waiting: list[tuple[Path, dict]]) -> Iterator[tuple[Path, Any]]:
-        if waiting:
-            paths, samples = zip(*waiting)
-            waiting.clear()
-            yield from zip(paths, self.predict(samples))
+        batch = list(waiting)
+        waiting.clear()
+        if not batch:
+            return
+        paths, samples = zip(*batch)
+        try:
+            results = self.predict(samples)
+        except Exception as error:  # whatever a network says of an image
+            if len(batch) > 1:  # which one it is shows one by one
+                for one in batch:
+                    yield from self._flush([one])
+                return
+            height, width = samples[0]["inputs"].shape[-2:]
+            reason = (str(error).strip().splitlines() or [""])[0]
+            results = [
+                RefusedImageError(
+                    f"the network does not take the image {paths[0]} ({width} x {height} pixels "
+                    f"after preparation): {type(error).__name__}: {reason}"
+                )
+            ]
+        yield from zip(paths, results)
 
 
 def _pipeline_for_files(pipeline: Sequence[dict]) -> list[dict]:

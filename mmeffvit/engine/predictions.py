@@ -1,49 +1,81 @@
 """Writing predictions: a picture per image, and files for programs."""
 
 import json
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import mmcv
+import cv2
 import numpy as np
+from mmengine.logging import print_log
 from PIL import Image, ImageDraw
 
 from mmeffvit.datasets.coco_categories import COCO_CATEGORIES
 from mmeffvit.engine.errors import LaunchError
 from mmeffvit.files import whole_file
-from mmeffvit.visualization.contact_sheet import draw_objects
-from mmeffvit.visualization.files import save_picture
-from mmeffvit.visualization.hooks import to_objects
-from mmeffvit.visualization.segmentation import draw_label_maps
+from mmeffvit.visualization.contact_sheet import Objects, draw_objects
+from mmeffvit.visualization.files import name_outputs, save_picture
+from mmeffvit.visualization.guard import DrawingGuard
+from mmeffvit.visualization.hooks import label_map, to_objects
+from mmeffvit.visualization.pixels import picture_of
+from mmeffvit.visualization.segmentation import draw_label_maps, palette_of
 from mmeffvit.visualization.sheet import FAINT, INK, PAPER, font
 
+__all__ = ["create_writer", "name_outputs", "read_annotations"]
+
 PICTURES = "pictures"
+#: what is found, a line per image, until predictions.json is written
+JOURNAL = "predictions.jsonl"
 # smaller images are drawn enlarged, so that names can be read
 _LEAST_SIDE = 320
 _TOP = 5
 
 
-def name_outputs(paths: Sequence[Path]) -> dict[Path, Path]:
-    """Names for the outputs of images, without suffix, that keep apart what has one name.
+@dataclass(frozen=True)
+class Annotations:
+    """What an annotation file calls categories and images.
 
-    Returns:
-        For each image its path below the folder that all images share; where two differ in their
-        suffix alone, the suffix stays part of the name.
+    Attributes:
+        categories: Each with ``id`` and ``name``, in the order of the model's labels; None if the
+            file does not have the model's classes.
+        images: Path of an image -> its entry, with ``id`` and ``file_name``.
     """
-    absolute = [Path(os.path.abspath(path)) for path in paths]
-    root = os.path.commonpath([path.parent for path in absolute]) if paths else ""
-    relative = [path.relative_to(root) for path in absolute]
-    stems = [path.with_suffix("") for path in relative]
-    return {
-        path: stem if stems.count(stem) == 1 else whole
-        for path, stem, whole in zip(paths, stems, relative)
-    }
+
+    categories: list[dict[str, Any]] | None
+    images: dict[str, dict[str, Any]]
+
+
+def read_annotations(dataset: Mapping[str, Any], classes: Sequence[str]) -> Annotations | None:
+    """Read the COCO file of a data set, if it is there.
+
+    Args:
+        dataset: Config of the data set that a model is tested on.
+        classes: That the model knows. mmdet numbers them in the order of the file.
+    """
+    root, name = dataset.get("data_root") or "", dataset.get("ann_file")
+    path = Path(root, name) if isinstance(name, str) and name.endswith(".json") else None
+    if path is None or not path.is_file():
+        return None
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        listed, images = document["categories"], document.get("images", [])
+        categories = [c for c in listed if c["name"] in classes and "id" in c]
+        prefix = dataset.get("data_prefix") or {}
+        folder = Path(root, prefix.get("img") or prefix.get("img_path") or "")
+        known = {os.path.abspath(folder / i["file_name"]): i for i in images if "id" in i}
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):
+        return None  # of another format
+    return Annotations(categories if len(categories) == len(classes) else None, known)
 
 
 class PredictionWriter:
-    """Writes what a model found in images, one by one.
+    """Writes what a model found in images, one by one: a killed run keeps what it had.
+
+    Files for programs come before the picture, and a picture that cannot be drawn is a warning.
 
     Args:
         out_dir: Gets ``pictures/`` and what a kind of prediction adds.
@@ -55,16 +87,29 @@ class PredictionWriter:
         self.out_dir = out_dir
         self.metainfo = metainfo
         self.names = names
+        self._guard = DrawingGuard()
 
     def write(self, path: Path, sample: Any) -> None:
-        """Write the prediction on an image, a data sample of a toolbox on the CPU."""
-        raise NotImplementedError
+        """Write the prediction on an image, a data sample of a toolbox on the CPU.
+
+        Its image is that which the sample carries (see
+        :func:`mmeffvit.visualization.pixels.keep_pixels`), or else the file's.
+        """
+        self._note(path, sample)
+        warn = partial(print_log, logger="current", level=logging.WARNING)
+        with self._guard.attempt(f"the picture of {path}", warn):
+            save_picture(self._draw(picture_of(sample, path), sample), self._file(PICTURES, path))
 
     def close(self) -> None:
         """Write what is about all images."""
 
-    def _save_picture(self, path: Path, picture: Image.Image) -> None:
-        save_picture(picture, self._file(PICTURES, path))
+    def _note(self, path: Path, sample: Any) -> None:
+        """Write what is for programs."""
+        raise NotImplementedError
+
+    def _draw(self, image: np.ndarray, sample: Any) -> Image.Image:
+        """The picture of a prediction; `image` is (H, W, 3), uint8, RGB."""
+        raise NotImplementedError
 
     def _file(self, folder: str, path: Path) -> Path:
         file = self.out_dir / folder / self.names[path]
@@ -75,17 +120,47 @@ class PredictionWriter:
             scratch.write_text(json.dumps(document, indent=1) + "\n")
 
 
+class Journal:
+    """Results of images, a JSON line each, which are on the disk at once.
+
+    Args:
+        out_dir: Gets ``predictions.jsonl``, anew, until :meth:`remove`.
+    """
+
+    def __init__(self, out_dir: Path) -> None:
+        self.path = out_dir / JOURNAL
+        out_dir.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("w", encoding="utf-8")
+
+    def append(self, result: Mapping[str, Any]) -> None:
+        """Add a line."""
+        self._file.write(json.dumps(result) + "\n")
+        self._file.flush()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        with self.path.open(encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
+
+    def remove(self) -> None:
+        """Its content stands elsewhere."""
+        self._file.close()
+        self.path.unlink()
+
+
 class DetectionWriter(PredictionWriter):
     """Boxes and masks as ``predictions.json``, in COCO's format with a ``score`` per annotation.
 
-    Categories have COCO's ids if all classes are COCO's, and are counted from 1 otherwise. Boxes
-    are x, y, width, height; masks are RLE.
+    Boxes are x, y, width, height; masks are RLE. Until it is closed, ``predictions.jsonl`` has a
+    line per image.
 
     Args:
         out_dir: As of the parent.
         metainfo: As of the parent.
         names: As of the parent.
         score_thr: What scores less is left out.
+        annotations: Of :func:`read_annotations`: the ids and names that categories and images have
+            there are written. Categories have COCO's ids otherwise, if all classes are COCO's, and
+            are counted from 1 if not.
     """
 
     def __init__(
@@ -94,35 +169,48 @@ class DetectionWriter(PredictionWriter):
         metainfo: dict[str, Any],
         names: dict[Path, Path],
         score_thr: float = 0.3,
+        annotations: Annotations | None = None,
     ) -> None:
         super().__init__(out_dir, metainfo, names)
         self.score_thr = score_thr
         known = {name: number for number, name, _ in COCO_CATEGORIES}
-        classes = metainfo["classes"]
-        of_coco = all(name in known for name in classes)
-        self._ids = [known[name] if of_coco else i + 1 for i, name in enumerate(classes)]
-        self._images: list[dict] = []
-        self._annotations: list[dict] = []
+        self._classes = list(metainfo["classes"])
+        of_coco = all(name in known for name in self._classes)
+        self._ids = [known[name] if of_coco else i + 1 for i, name in enumerate(self._classes)]
+        self._images: dict[str, dict] = {}
+        if annotations is not None:
+            self._images = annotations.images
+            if annotations.categories is not None:
+                self._ids = [category["id"] for category in annotations.categories]
+                self._classes = [category["name"] for category in annotations.categories]
+        ids = (image["id"] for image in self._images.values())
+        self._next_id = max((i for i in ids if isinstance(i, int)), default=0) + 1
+        self._journal = Journal(out_dir)
 
-    def write(self, path: Path, sample: Any) -> None:
-        """Draw an image and note what is in it."""
-        image = mmcv.imread(str(path), channel_order="rgb")
-        height, width = image.shape[:2]
-        found = to_objects(sample.pred_instances, (height, width)).best(self.score_thr)
-        image_id = len(self._images) + 1
-        self._images.append(
-            {"id": image_id, "file_name": str(path), "height": height, "width": width}
-        )
-        for index in range(len(found)):
-            self._annotations.append(self._annotation(found, index, image_id))
+    def _note(self, path: Path, sample: Any) -> None:
+        height, width = sample.get("ori_shape") or picture_of(sample, path).shape[:2]
+        found = self._objects(sample, (height, width))
+        known = self._images.get(os.path.abspath(path))
+        image = {"file_name": str(path), "height": int(height), "width": int(width)}
+        if known is None:
+            image = {"id": self._next_id, **image}
+            self._next_id += 1
+        else:
+            image = {"id": known["id"], **image, "file_name": known["file_name"]}
+        annotations = [self._annotation(found, i, image["id"]) for i in range(len(found))]
+        self._journal.append({"image": image, "annotations": annotations})
+
+    def _draw(self, image: np.ndarray, sample: Any) -> Image.Image:
+        found = self._objects(sample, image.shape[:2])
         upwards = found.select(np.arange(len(found))[::-1])  # the best lies on top
-        size = _enlarged(width, height)
-        self._save_picture(path, draw_objects(image, upwards, self.metainfo["classes"], size))
+        return draw_objects(image, upwards, self._classes, _picture_size(*image.shape[1::-1]))
 
-    def _annotation(self, found, index: int, image_id: int) -> dict:
+    def _objects(self, sample: Any, shape: tuple[int, int]) -> Objects:
+        return to_objects(sample.pred_instances, shape).best(self.score_thr)
+
+    def _annotation(self, found: Objects, index: int, image_id: Any) -> dict:
         x0, y0, x1, y1 = (float(v) for v in found.boxes[index])
         annotation = {
-            "id": len(self._annotations) + 1,
             "image_id": image_id,
             "category_id": self._ids[int(found.labels[index])],
             "bbox": [round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0)],
@@ -141,14 +229,15 @@ class DetectionWriter(PredictionWriter):
 
     def close(self) -> None:
         """Write ``predictions.json``."""
-        names = self.metainfo["classes"]
-        categories = [{"id": i, "name": name} for i, name in zip(self._ids, names)]
-        document = {
-            "images": self._images,
-            "annotations": self._annotations,
-            "categories": categories,
-        }
+        images, annotations = [], []
+        for result in self._journal:
+            images.append(result["image"])
+            for annotation in result["annotations"]:
+                annotations.append({"id": len(annotations) + 1, **annotation})
+        categories = [{"id": i, "name": name} for i, name in zip(self._ids, self._classes)]
+        document = {"images": images, "annotations": annotations, "categories": categories}
         self._write_json("predictions.json", document)
+        self._journal.remove()
 
 
 class SegmentationWriter(PredictionWriter):
@@ -158,49 +247,46 @@ class SegmentationWriter(PredictionWriter):
     and the first class is 1.
     """
 
-    def write(self, path: Path, sample: Any) -> None:
-        """Draw an image and write its label map."""
-        image = mmcv.imread(str(path), channel_order="rgb")
-        labels = np.asarray(sample.pred_sem_seg.data).reshape(image.shape[:2])
-        classes, palette = self.metainfo["classes"], self._palette()
-        dtype = np.uint8 if len(classes) < 255 else np.uint16
-        stored = (labels + self._first_label()).astype(dtype)
-        save_picture(Image.fromarray(stored), self._file("labels", path))
-        size = _enlarged(image.shape[1], image.shape[0])
-        self._save_picture(path, draw_label_maps(image, {"": labels}, classes, palette, size))
-
-    def close(self) -> None:
-        """Write ``classes.json``."""
-        entries = enumerate(zip(self.metainfo["classes"], self._palette()), self._first_label())
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._palette = palette_of(self.metainfo)
+        self._first_label = int(bool(self.metainfo.get("reduce_zero_label")))
+        entries = enumerate(zip(self.metainfo["classes"], self._palette), self._first_label)
         classes = [
             {"label": label, "name": name, "colour": [int(v) for v in colour]}
             for label, (name, colour) in entries
         ]
         self._write_json("classes.json", classes)
 
-    def _first_label(self) -> int:
-        return int(bool(self.metainfo.get("reduce_zero_label")))
+    def _note(self, path: Path, sample: Any) -> None:
+        dtype = np.uint8 if len(self.metainfo["classes"]) < 255 else np.uint16
+        stored = (label_map(sample.pred_sem_seg) + self._first_label).astype(dtype)
+        save_picture(Image.fromarray(stored), self._file("labels", path))
 
-    def _palette(self) -> Sequence[Sequence[int]]:
-        palette = self.metainfo.get("palette")
-        if palette is None or isinstance(palette, str):
-            rng = np.random.default_rng(0)
-            palette = rng.integers(40, 240, (len(self.metainfo["classes"]), 3)).tolist()
-        return palette
+    def _draw(self, image: np.ndarray, sample: Any) -> Image.Image:
+        labels = label_map(sample.pred_sem_seg)
+        height, width = labels.shape
+        if image.shape[:2] != labels.shape:
+            image = cv2.resize(image, (width, height))
+        size = _picture_size(width, height)
+        return draw_label_maps(image, {"": labels}, self.metainfo["classes"], self._palette, size)
 
 
 class ClassificationWriter(PredictionWriter):
-    """The best classes of each image as ``predictions.json``."""
+    """The best classes of each image as ``predictions.json``, a line each until it is closed."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._results: list[dict] = []
+        self._journal = Journal(self.out_dir)
 
-    def write(self, path: Path, sample: Any) -> None:
-        """Draw an image with its best classes and note them."""
+    def _note(self, path: Path, sample: Any) -> None:
+        top = self._top(sample)
+        self._journal.append({"file_name": str(path), **top[0], "top": top})
+
+    def _top(self, sample: Any) -> list[dict]:
         scores = np.asarray(sample.pred_score, float)
         best = np.argsort(-scores, kind="stable")[:_TOP]
-        top = [
+        return [
             {
                 "label": int(label),
                 "class": str(self.metainfo["classes"][label]),
@@ -208,22 +294,24 @@ class ClassificationWriter(PredictionWriter):
             }
             for label in best
         ]
-        self._results.append({"file_name": str(path), **top[0], "top": top})
-        image = Image.fromarray(mmcv.imread(str(path), channel_order="rgb"))
-        image = image.resize(_enlarged(*image.size), Image.Resampling.BICUBIC)
-        sheet = Image.new("RGB", (image.width, image.height + 22 * len(top) + 12), PAPER)
-        sheet.paste(image)
+
+    def _draw(self, image: np.ndarray, sample: Any) -> Image.Image:
+        top, picture = self._top(sample), Image.fromarray(image)
+        picture = picture.resize(_picture_size(*picture.size), Image.Resampling.BICUBIC)
+        sheet = Image.new("RGB", (picture.width, picture.height + 22 * len(top) + 12), PAPER)
+        sheet.paste(picture)
         draw = ImageDraw.Draw(sheet)
         for line, entry in enumerate(top):
-            y = image.height + 17 + 22 * line
+            y = picture.height + 17 + 22 * line
             letters = font(14, bold=line == 0)
             draw.text((8, y), f"{entry['score']:.2f}", FAINT, letters, anchor="lm")
             draw.text((52, y), entry["class"], INK, letters, anchor="lm")
-        self._save_picture(path, sheet)
+        return sheet
 
     def close(self) -> None:
         """Write ``predictions.json``."""
-        self._write_json("predictions.json", self._results)
+        self._write_json("predictions.json", list(self._journal))
+        self._journal.remove()
 
 
 def create_writer(
@@ -232,15 +320,16 @@ def create_writer(
     metainfo: dict[str, Any],
     names: dict[Path, Path],
     score_thr: float = 0.3,
+    annotations: Annotations | None = None,
 ) -> PredictionWriter:
-    """The writer for what a data sample holds.
+    """The writer for what a data sample holds; arguments are those of the writers.
 
     Raises:
         LaunchError: It holds neither boxes nor a label map nor classes.
     """
     out_dir = Path(out_dir)
     if "pred_instances" in sample:
-        return DetectionWriter(out_dir, metainfo, names, score_thr)
+        return DetectionWriter(out_dir, metainfo, names, score_thr, annotations)
     if "pred_sem_seg" in sample:
         return SegmentationWriter(out_dir, metainfo, names)
     if "pred_score" in sample:
@@ -251,6 +340,6 @@ def create_writer(
     )
 
 
-def _enlarged(width: int, height: int) -> tuple[int, int]:
+def _picture_size(width: int, height: int) -> tuple[int, int]:
     factor = -(-_LEAST_SIDE // max(width, height))
     return width * factor, height * factor

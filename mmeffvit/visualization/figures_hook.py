@@ -12,6 +12,8 @@ from PIL import Image
 
 from mmeffvit.visualization.curves import as_fractions, draw_curves, read_scalars
 from mmeffvit.visualization.files import save_picture
+from mmeffvit.visualization.guard import DrawingGuard
+from mmeffvit.visualization.pixels import keep_inputs
 from mmeffvit.visualization.sheet import Page
 
 
@@ -20,7 +22,8 @@ class FiguresHook(Hook):
 
     Both are drawn anew after each validation, so they show the state of the last one, also when
     the run is stopped early or resumed; testing draws ``predictions.png`` alone. In a distributed
-    run the main process draws, from the examples that it has evaluated itself.
+    run the main process draws, from the examples that it has evaluated itself. What cannot be drawn
+    is a warning, and never ends a run.
 
     Args:
         num_images: Examples on the contact sheet, drawn by lot.
@@ -49,6 +52,7 @@ class FiguresHook(Hook):
         self.page = page
         self._samples: list = []
         self._wanted: set[str] = set()
+        self._guard = DrawingGuard()
 
     def _has_something(self, info: dict) -> bool:
         """Whether an image is worth showing."""
@@ -60,46 +64,52 @@ class FiguresHook(Hook):
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Choose the images to draw."""
-        self._choose(runner.val_dataloader)
+        self._choose(runner, runner.val_dataloader)
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Choose the images to draw."""
-        self._choose(runner.test_dataloader)
+        self._choose(runner, runner.test_dataloader)
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None
     ) -> None:
         """Keep the predictions on the chosen images."""
-        for index, sample in enumerate(outputs or ()):
-            wanted = sample.get(self.path_key) in self._wanted
-            if wanted and len(self._samples) < self.num_images:
-                self._samples.append(self._take(sample.cpu(), data_batch, index))
+        with self._guard.attempt(f"{self.noun} of batch {batch_idx}", runner.logger.warning):
+            for index, sample in enumerate(outputs or ()):
+                wanted = sample.get(self.path_key) in self._wanted
+                if wanted and len(self._samples) < self.num_images:
+                    self._samples.append(self._take(sample.cpu(), data_batch, index))
 
     after_test_iter = after_val_iter
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Draw both figures."""
-        self._draw_sheet(runner, runner.val_dataloader.dataset, metrics)
-        self._draw_curves(runner)
+        with self._guard.attempt("predictions.png", runner.logger.warning):
+            self._draw_sheet(runner, runner.val_dataloader.dataset, metrics)
+        with self._guard.attempt("curves.png", runner.logger.warning):
+            self._draw_curves(runner)
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Draw the contact sheet."""
-        self._draw_sheet(runner, runner.test_dataloader.dataset, metrics)
+        with self._guard.attempt("predictions.png", runner.logger.warning):
+            self._draw_sheet(runner, runner.test_dataloader.dataset, metrics)
 
-    def _choose(self, dataloader) -> None:
+    def _choose(self, runner: Runner, dataloader) -> None:
         self._samples, self._wanted = [], set()
         dataset = dataloader.dataset
         # every process evaluates its share of the images
         count = self.num_images * get_world_size()
-        for index in np.random.default_rng(self.seed).permutation(len(dataset)):
-            info = dataset.get_data_info(int(index))
-            if self._has_something(info):
-                self._wanted.add(info[self.path_key])
-            if len(self._wanted) == count:
-                break
+        with self._guard.attempt(f"a choice of {self.noun}", runner.logger.warning):
+            for index in np.random.default_rng(self.seed).permutation(len(dataset)):
+                info = dataset.get_data_info(int(index))
+                if self._has_something(info):
+                    self._wanted.add(info[self.path_key])
+                if len(self._wanted) == count:
+                    break
 
     def _take(self, sample: Any, data_batch: dict | None, index: int) -> Any:
         """What is kept of a data sample until it is drawn."""
+        keep_inputs(sample, data_batch, index)
         return sample
 
     @master_only

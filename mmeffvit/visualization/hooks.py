@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import mmcv
+import cv2
 import numpy as np
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -13,12 +13,15 @@ from PIL import Image
 from mmeffvit.registry import HOOKS
 from mmeffvit.visualization.contact_sheet import Example, Objects, draw_contact_sheet
 from mmeffvit.visualization.figures_hook import FiguresHook
-from mmeffvit.visualization.files import save_picture
+from mmeffvit.visualization.files import save_picture, short_names
+from mmeffvit.visualization.guard import DrawingGuard
+from mmeffvit.visualization.pixels import keep_inputs, picture_of
 from mmeffvit.visualization.segmentation import (
     UNLABELLED,
     LabelledExample,
     draw_label_maps,
     draw_segmentation_sheet,
+    palette_of,
 )
 
 
@@ -60,32 +63,71 @@ class SegmentationFiguresHook(FiguresHook):
 
     def _draw(self, samples: list, metainfo: dict, **texts: Any) -> Image.Image:
         examples = [to_labelled_example(sample) for sample in samples]
-        return draw_segmentation_sheet(examples, metainfo["classes"], metainfo["palette"], **texts)
+        palette = palette_of(metainfo)
+        return draw_segmentation_sheet(examples, metainfo["classes"], palette, **texts)
 
 
-@HOOKS.register_module()
-class SegmentationPicturesHook(Hook):
-    """Draw every test image of an mmseg segmentor: ground truth and prediction side by side.
+class PicturesHook(Hook):
+    """Draw every test image into a file of its own.
+
+    A picture has the name of its image, with its folder where several images share a name. What
+    cannot be drawn is a warning.
 
     Args:
-        out_dir: Gets a PNG of the name of each image.
+        out_dir: Gets the pictures.
     """
 
     def __init__(self, out_dir: str) -> None:
         self.out_dir = Path(out_dir)
+        self._guard = DrawingGuard()
+        self._names: dict[Path, Path] = {}
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Choose names that keep all images apart."""
+        self._names = names_in(runner.test_dataloader.dataset)
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None
     ) -> None:
         """Draw the images of a batch."""
+        for index, sample in enumerate(outputs or ()):
+            path = Path(sample.get("img_path") or f"{batch_idx}_{index}")
+            with self._guard.attempt(f"the picture of {path}", runner.logger.warning):
+                sample = sample.cpu()
+                keep_inputs(sample, data_batch, index)
+                name = self._names.get(path, Path(path.stem))
+                self._draw(runner, sample, self.out_dir / name.parent / f"{name.name}.png")
+
+    def _draw(self, runner: Runner, sample: Any, file: Path) -> None:
+        """Write the picture of a data sample, which is on the CPU and carries its image."""
+        raise NotImplementedError
+
+
+@HOOKS.register_module()
+class SegmentationPicturesHook(PicturesHook):
+    """Draw every test image of an mmseg segmentor: ground truth and prediction side by side.
+
+    The argument is the parent's.
+    """
+
+    def _draw(self, runner: Runner, sample: Any, file: Path) -> None:
         metainfo = runner.test_dataloader.dataset.metainfo
-        for sample in outputs or ():
-            example = to_labelled_example(sample.cpu())
-            maps = {"Ground truth": example.truth, "Prediction": example.prediction}
-            if "gt_sem_seg" not in sample:
-                del maps["Ground truth"]
-            picture = draw_label_maps(example.image, maps, metainfo["classes"], metainfo["palette"])
-            save_picture(picture, self.out_dir / f"{Path(example.name).stem}.png")
+        example = to_labelled_example(sample)
+        maps = {"Ground truth": example.truth, "Prediction": example.prediction}
+        if "gt_sem_seg" not in sample:
+            del maps["Ground truth"]
+        picture = draw_label_maps(example.image, maps, metainfo["classes"], palette_of(metainfo))
+        save_picture(picture, file)
+
+
+def names_in(dataset: Any) -> dict[Path, Path]:
+    """Of :func:`short_names`, for the images of a data set; empty if it does not say where."""
+    try:
+        return short_names(
+            [Path(dataset.get_data_info(i)["img_path"]) for i in range(len(dataset))]
+        )
+    except (AttributeError, KeyError, TypeError, NotImplementedError, ValueError):
+        return {}
 
 
 def to_labelled_example(sample) -> LabelledExample:
@@ -93,14 +135,26 @@ def to_labelled_example(sample) -> LabelledExample:
 
     Args:
         sample: With ``img_path``, ``pred_sem_seg``, and ``gt_sem_seg`` in the size of the original
-            image; without the last, nothing counts as labelled.
+            image; without the last, nothing counts as labelled. The image is that which the sample
+            carries (see :func:`mmeffvit.visualization.pixels.keep_inputs`), or else the file's.
     """
-    image = mmcv.imread(sample.img_path, channel_order="rgb")
-    prediction = np.asarray(sample.pred_sem_seg.data).reshape(image.shape[:2])
+    prediction = label_map(sample.pred_sem_seg)
+    image = picture_of(sample)
+    if image.shape[:2] != prediction.shape:
+        image = cv2.resize(image, prediction.shape[::-1])
     truth = np.full(prediction.shape, UNLABELLED)
     if "gt_sem_seg" in sample:
-        truth = np.asarray(sample.gt_sem_seg.data).reshape(image.shape[:2])
+        truth = label_map(sample.gt_sem_seg).reshape(prediction.shape)
     return LabelledExample(image, truth, prediction, Path(sample.img_path).name)
+
+
+def label_map(data) -> np.ndarray:
+    """Classes (H, W), whole numbers, of mmseg's `PixelData` on the CPU.
+
+    Heads with one output channel give theirs as floats.
+    """
+    labels = np.asarray(data.data)
+    return labels.reshape(labels.shape[-2:]).astype(np.int64)
 
 
 def to_example(sample) -> Example:
@@ -108,9 +162,10 @@ def to_example(sample) -> Example:
 
     Args:
         sample: With ``img_path``, ``pred_instances``, and ``gt_instances`` and
-            ``ignored_instances`` in the size of the original image.
+            ``ignored_instances`` in the size of the original image. The image is that which the
+            sample carries, or else the file's.
     """
-    image = mmcv.imread(sample.img_path, channel_order="rgb")
+    image = picture_of(sample)
     return Example(
         image=image,
         truth=_truth(sample, image.shape[:2]),

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -154,6 +155,14 @@ def draw_segmentation_sheet(
         legend=make_legend(shown, classes, palette),
         page=Page(title, subtitle, **page),
     )
+
+
+def palette_of(metainfo: Mapping[str, Any]) -> Sequence[Sequence[int]]:
+    """RGB of each class, from what a data set says; colours by lot, always the same, if nothing."""
+    palette, count = metainfo.get("palette"), len(metainfo["classes"])
+    if palette is None or isinstance(palette, str) or len(palette) < count:
+        palette = np.random.default_rng(0).integers(40, 240, (count, 3)).tolist()
+    return palette
 
 
 def make_legend(

@@ -70,6 +70,7 @@ def test_show_dir_is_where_it_says():
     draw_predictions(cfg, "pictures")
     assert cfg.default_hooks.visualization.test_out_dir == os.path.abspath("pictures")
     assert cfg.default_hooks.visualization.draw is True
+    assert cfg.default_hooks.visualization.type == "mmeffvit.DetectionPicturesHook"
     with pytest.raises(LaunchError, match="DetVisualizationHook"):
         draw_predictions(Config({}), "pictures")
 

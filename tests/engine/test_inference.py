@@ -22,6 +22,7 @@ from mmeffvit.datasets.coco_categories import COCO_CATEGORIES
 from mmeffvit.datasets.transforms import UnreadableImageError
 from mmeffvit.engine import inference, predictions
 from mmeffvit.engine.errors import LaunchError
+from mmeffvit.visualization.pixels import picture_of
 
 META = {"classes": ("cat", "dog"), "palette": [[255, 0, 0], [0, 255, 0]]}
 
@@ -241,3 +242,129 @@ def test_other_predictions_are_refused(tmp_path):
     sample.pred_panoptic_seg = PixelData(data=torch.zeros(1, 4, 4))
     with pytest.raises(LaunchError, match="this model predicts pred_panoptic_seg"):
         predictions.create_writer(sample, tmp_path, META, {})
+
+
+# -- nothing is lost -------------------------------------------------------------------------------
+
+
+@MODELS.register_module(force=True)
+class ChoosyModel(BrightnessModel):
+    """Takes no batch with an image that is wider than 40 pixels."""
+
+    def forward(self, inputs, data_samples, mode="tensor"):
+        if max(image.shape[-1] for image in inputs) > 40:
+            raise ValueError("an image must not be wider than 40 pixels")
+        if any(image.float().mean() > 250 for image in inputs):
+            raise RuntimeError("too bright\nand more about it")
+        return super().forward(inputs, data_samples, mode)
+
+
+def test_what_the_network_refuses_is_named_and_skipped(cfg, checkpoint, tmp_path):
+    paths = [write_image(tmp_path / f"{i}.png", value=v) for i, v in enumerate((50, 255, 75))]
+    paths.insert(1, write_image(tmp_path / "wide.png", width=50))
+    cfg.model.type = "mmengine.ChoosyModel"
+    predictor = inference.Predictor(cfg, checkpoint)
+    results = dict(predictor.run(paths, batch_size=2))
+    assert list(results) == paths, "in order, each once"
+    wide, bright = results[paths[1]], results[paths[2]]
+    assert isinstance(wide, inference.RefusedImageError)
+    assert f"{paths[1]} (50 x 24 pixels" in str(wide)
+    assert "must not be wider than 40" in str(wide)
+    assert str(bright).endswith("RuntimeError: too bright"), "alone of its batch"
+    assert results[paths[3]].pred_score[0] == pytest.approx(75 / 255, abs=1e-4)
+
+
+def test_predictions_carry_the_image_as_it_was_loaded(cfg, checkpoint, tmp_path):
+    path = write_image(tmp_path / "a.png", value=40)
+    ((_, sample),) = inference.Predictor(cfg, checkpoint).run([path])
+    path.unlink()
+    assert (picture_of(sample) == 40).all()
+    assert picture_of(sample).shape == (24, 32, 3)
+
+
+def _detections(*labels, shape=(24, 32)):
+    sample = DetDataSample(metainfo={"ori_shape": shape})
+    boxes = torch.tensor([[1.0, 2, 11, 12]] * len(labels)).view(-1, 4)
+    scores = torch.full((len(labels),), 0.5)
+    sample.pred_instances = InstanceData(
+        bboxes=boxes, labels=torch.tensor(labels, dtype=torch.long), scores=scores
+    )
+    return sample
+
+
+def test_what_was_found_is_on_the_disk_before_the_end(tmp_path):
+    paths = [write_image(tmp_path / "in" / name) for name in ("x/a.png", "y/a.png", "y/b.png")]
+    names = predictions.name_outputs(paths)
+    out = tmp_path / "out"
+    writer = predictions.create_writer(_detections(0), out, META, names)
+    writer.write(paths[0], _detections(0))
+    writer.write(paths[1], _detections(1, 0))
+    lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert [line["image"]["file_name"] for line in lines] == [str(p) for p in paths[:2]]
+    assert [len(line["annotations"]) for line in lines] == [1, 2]
+    writer.close()
+    document = json.loads((out / "predictions.json").read_text())
+    assert [a["id"] for a in document["annotations"]] == [1, 2, 3]
+    assert not (out / "predictions.jsonl").exists()
+    pictures = [p.relative_to(out / "pictures").as_posix() for p in out.rglob("*.png")]
+    assert sorted(pictures) == ["x/a.png", "y/a.png"], "none overwrites another"
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_result(tmp_path, monkeypatch):
+    paths = [tmp_path / f"{i}.tif" for i in range(3)]  # no such files, and no pixels to draw
+    names = predictions.name_outputs(paths)
+    said = []
+    monkeypatch.setattr(predictions, "print_log", lambda text, **_: said.append(text))
+    writer = predictions.create_writer(_detections(0), tmp_path / "out", META, names)
+    for path in paths:
+        writer.write(path, _detections(0))
+    writer.close()
+    document = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert len(document["images"]) == len(document["annotations"]) == 3
+    assert document["images"][2] == {"id": 3, "file_name": str(paths[2]), "height": 24, "width": 32}
+    (warning,) = said
+    assert warning.startswith(f"Not drawn: the picture of {paths[0]} ("), "once for one kind"
+
+
+def test_ids_and_names_are_those_of_the_annotation_file(tmp_path):
+    """Ids have gaps, and the classes of the config come in another order than the file's."""
+    known = write_image(tmp_path / "data" / "val" / "sub" / "a.png")
+    other = write_image(tmp_path / "elsewhere" / "b.png")
+    document = {
+        "images": [{"id": 17, "file_name": "sub/a.png", "height": 24, "width": 32}],
+        "annotations": [],
+        "categories": [{"id": i, "name": n} for i, n in ((7, "dog"), (3, "pig"), (11, "cat"))],
+    }
+    (tmp_path / "data" / "val.json").write_text(json.dumps(document))
+    dataset = {"data_root": str(tmp_path / "data"), "ann_file": "val.json"}
+    dataset["data_prefix"] = {"img": "val/"}
+    annotations = predictions.read_annotations(dataset, META["classes"])
+    names = predictions.name_outputs([known, other])
+    writer = predictions.create_writer(
+        _detections(0), tmp_path / "out", META, names, annotations=annotations
+    )
+    for path in (known, other):
+        writer.write(path, _detections(0, 1))
+    writer.close()
+    written = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    # mmdet numbers the classes that it is told as the file has them
+    assert written["categories"] == [{"id": 7, "name": "dog"}, {"id": 11, "name": "cat"}]
+    assert [a["category_id"] for a in written["annotations"]] == [7, 11, 7, 11]
+    assert [(i["id"], i["file_name"]) for i in written["images"]] == [
+        (17, "sub/a.png"),
+        (18, str(other)),
+    ]
+    assert predictions.read_annotations(dataset, ("unicorn",)).categories is None
+    (tmp_path / "data" / "val.json").write_text("[1, 2]")
+    assert predictions.read_annotations(dataset, META["classes"]) is None
+
+
+def test_labels_of_sigmoid_heads_are_numbers(tmp_path):
+    labels = torch.zeros(1, 24, 32)
+    labels[:, 12:] = 1.0
+    sample = SegDataSample()
+    sample.pred_sem_seg = PixelData(data=labels)
+    out = _write(tmp_path, sample)
+    with Image.open(out / "labels" / "a.png") as image:
+        assert image.mode == "L"
+        assert (np.asarray(image) == labels[0].numpy()).all()

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -141,6 +142,88 @@ def test_without_scalars_it_says_what_to_add(tmp_path, caplog):
         _validate(DetectionFiguresHook(panel=100), runner)
     assert "LocalVisBackend" in caplog.text
     assert not (tmp_path / "run" / "curves.png").exists()
+
+
+def _five_bands(height, width):
+    """What a pipeline gives for 16-bit images of five bands; red is in the upper half."""
+    image = torch.full((5, height, width), 300.0)
+    image[2, : height // 2] = 3000
+    return image
+
+
+def test_pixels_are_those_that_the_network_got(tmp_path):
+    """No file is there to be read; the input was enlarged, and padded on the right."""
+    samples = [_sample(tmp_path, f"{i}.png") for i in range(2)]
+    for sample in samples:
+        (tmp_path / sample.img_path).unlink()
+        sample.set_metainfo({"ori_shape": (48, 64), "scale_factor": (2.0, 2.0)})
+    batch = {"inputs": [_five_bands(96, 160)] * 2, "data_samples": samples}
+    runner = _runner(tmp_path, _Dataset(samples, filled={0, 1}))
+    kept = []
+    hook = DetectionFiguresHook(num_images=2, panel=100)
+    draw = hook._draw
+    hook._draw = lambda samples, *a, **k: (
+        kept.extend(map(to_example, samples)) or draw(samples, *a, **k)
+    )
+    hook.before_val_epoch(runner)
+    hook.after_val_iter(runner, 0, batch, samples)
+    hook.after_val_epoch(runner, {})
+    assert (tmp_path / "run" / "predictions.png").is_file()
+    for example in kept:
+        assert example.image.shape == (48, 64, 3)
+        assert example.image[2, 2].tolist() == [255, 0, 0]
+        assert example.image[45, 60].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("broken", ["pixels", "labels", "data set", "metainfo"])
+def test_drawing_never_ends_a_run(tmp_path, caplog, broken):
+    samples = [_sample(tmp_path, f"{i}.png") for i in range(4)]
+    dataset = _Dataset(samples, filled={0, 1, 2, 3})
+    if broken == "pixels":
+        for sample in samples:
+            (tmp_path / sample.img_path).unlink()
+    elif broken == "labels":
+        for sample in samples:
+            sample.pred_instances.labels += 90
+    elif broken == "data set":
+        dataset.get_data_info = lambda index: {"filename": "a.png", "instances": [1]}
+    else:
+        dataset.metainfo = {}
+    runner = _runner(tmp_path, dataset)
+    hook = DetectionFiguresHook(num_images=2, panel=100)
+    with caplog.at_level(logging.WARNING, logger="test_hooks"):
+        _validate(hook, runner)
+        _validate(hook, runner)
+    assert not (tmp_path / "run" / "predictions.png").exists()
+    said = [r.getMessage() for r in caplog.records if "Not drawn" in r.getMessage()]
+    assert len(said) == 1, "once per kind, not at each validation"
+
+
+def test_test_images_of_one_name_have_a_picture_each(tmp_path):
+    from mmdet.visualization import DetLocalVisualizer
+
+    samples = []
+    for folder in ("x", "y", "y/z"):
+        (tmp_path / folder).mkdir()
+        samples.append(_sample(tmp_path / folder, "a.png" if folder != "y/z" else "b.png"))
+    runner = _runner(tmp_path, _Dataset(samples, filled={0, 1, 2}))
+    runner.timestamp, runner.iter = "now", 0
+    Path(samples[2].img_path).unlink()  # nothing to draw on
+    visualizer = DetLocalVisualizer.get_instance(f"pictures_{tmp_path.name}")
+    visualizer.dataset_meta = {"classes": ("cat", "dog"), "palette": [(255, 0, 0), (0, 255, 0)]}
+    out = tmp_path / "out"
+    kind = {"type": "mmeffvit.DetectionPicturesHook", "test_out_dir": str(out), "draw": True}
+    hook = MMENGINE_HOOKS.build(kind)
+    hook._visualizer = visualizer
+    hook.before_test_epoch(runner)
+    for sample in samples[2:] + samples[:2]:
+        hook.after_test_iter(runner, 0, {}, [sample])
+    assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*.png")) == [
+        "x/a.png",
+        "y/a.png",
+    ]
+    drawn = cv2.imread(str(out / "x" / "a.png"))
+    assert drawn.shape == (48, 128, 3), "truth and prediction side by side"
 
 
 def test_is_found_by_its_name():

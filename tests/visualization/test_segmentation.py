@@ -182,3 +182,30 @@ def test_a_picture_per_test_image(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
     with Image.open(tmp_path / "out" / "a.png") as two, Image.open(tmp_path / "out/b.png") as one:
         assert two.height > one.height
+
+
+def test_sigmoid_heads_and_palettes_that_are_not_there(tmp_path):
+    sample = _sample(tmp_path, "a.png")
+    sample.pred_sem_seg = PixelData(data=(sample.pred_sem_seg.data > 0).float())
+    assert to_labelled_example(sample).prediction.dtype == np.int64
+    runner = _runner(tmp_path, [sample])
+    runner.test_dataloader.dataset.metainfo = {"classes": CLASSES}
+    hook = SegmentationPicturesHook(str(tmp_path / "out"))
+    hook.before_test_epoch(runner)
+    hook.after_test_iter(runner, 0, None, [sample])
+    assert (tmp_path / "out" / "a.png").is_file()
+
+
+def test_pictures_of_sub_folders_are_kept_apart(tmp_path):
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+    samples = [_sample(tmp_path / folder, "a.png") for folder in ("x", "y")]
+    samples += [_sample(tmp_path / "y", "b.png")]
+    runner = _runner(tmp_path, samples)
+    hook = SegmentationPicturesHook(str(tmp_path / "out"))
+    hook.before_test_epoch(runner)
+    hook.after_test_iter(runner, 0, None, samples)
+    found = sorted(
+        p.relative_to(tmp_path / "out").as_posix() for p in tmp_path.rglob("out/**/*.png")
+    )
+    assert found == ["b.png", "x/a.png", "y/a.png"]
