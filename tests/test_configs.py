@@ -1,9 +1,20 @@
 """Walks over config trees."""
 
 import pytest
+import torch
 from mmengine.config import Config, ConfigDict
 
-from mmeffvit.configs import convert, lookup, plain, type_name, walk
+from mmeffvit.configs import (
+    class_name,
+    convert,
+    full_type,
+    in_text,
+    lookup,
+    plain,
+    type_name,
+    walk,
+    with_names,
+)
 
 TREE = {"model": {"type": "mmdet.FCOS", "neck": [{"type": "FPN"}, {"sizes": (1, 2)}]}, "seed": 0}
 
@@ -53,3 +64,53 @@ def test_type_name():
     assert type_name({"type": "mmdet.FCOS"}) == type_name({"type": "FCOS"}) == "FCOS"
     assert type_name({"type": Config}) == "Config"
     assert type_name({}) == type_name([{"type": "FPN"}]) == ""
+
+
+def test_names_of_classes():
+    from mmdet.datasets import CocoDataset
+    from mmengine.dataset import default_collate
+    from mmengine.model import PretrainedInit
+
+    from mmeffvit.models.backbones import RMT
+
+    assert class_name(CocoDataset) == "mmdet.CocoDataset"
+    assert class_name(RMT) == "mmeffvit.RMT"
+    assert class_name(PretrainedInit) == "mmengine.Pretrained"
+    assert class_name(default_collate) == "mmengine.default_collate"
+    assert class_name(torch.optim.SGD) == "torch.optim.sgd.SGD", "not torch's own registry"
+    assert full_type({"type": RMT}) == "mmeffvit.RMT"
+    assert type_name({"type": PretrainedInit}) == "Pretrained"
+    assert full_type({"type": None}) == full_type({}) == full_type("RMT") == ""
+
+
+PURE = """
+import torch
+from torch import nn
+from mmengine.optim import OptimWrapper
+from mmdet.models import FPN, RetinaNet
+
+model = dict(type=RetinaNet, neck=dict(type=FPN, layer=nn.Linear, dtype=torch.float16))
+optim_wrapper = dict(type=OptimWrapper)
+"""
+
+
+def test_configs_in_pure_python_as_text(tmp_path):
+    (tmp_path / "pure.py").write_text(PURE)
+    cfg = in_text(Config.fromfile(tmp_path / "pure.py"))
+    assert cfg.model.type == "mmdet.RetinaNet"
+    assert cfg.optim_wrapper == {"type": "mmengine.OptimWrapper"}
+    assert cfg.default_scope == "mmdet", "the toolbox of the model"
+    # an argument that is a class stays one, and is written by its path
+    assert cfg.model.neck["layer"] is torch.nn.Linear
+    assert cfg.model.neck["dtype"] is torch.float16
+    assert sorted(cfg.keys()) == ["default_scope", "model", "optim_wrapper"]
+    cfg.dump(tmp_path / "written.py")
+    written = Config.fromfile(tmp_path / "written.py")
+    assert written.model.neck["layer"] == "torch.nn.Linear"
+    assert written.model.type == cfg.model.type
+
+
+def test_configs_in_text_are_left_alone():
+    cfg = Config(TREE)
+    assert in_text(cfg) is cfg
+    assert with_names(cfg) == TREE

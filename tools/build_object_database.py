@@ -29,6 +29,7 @@ def main(argv=None):
     args = parse_args(argv)
     from mmengine.registry import DATASETS
 
+    from mmeffvit.configs import type_name
     from mmeffvit.datasets.points import build_object_database
     from mmeffvit.engine import data, launch
     from mmeffvit.engine.errors import LaunchError
@@ -36,7 +37,7 @@ def main(argv=None):
     cfg = launch.load_config(args.config)
     launch.apply_options(cfg, args.cfg_options, args.data_root)
     dataset = next(data.iter_datasets(cfg.train_dataloader.dataset))
-    kinds = [str(step["type"]).rpartition(".")[2] for step in dataset["pipeline"]]
+    kinds = [type_name(step) for step in dataset["pipeline"]]
     if "ObjectSample" not in kinds:
         raise LaunchError(
             f"{args.config} pastes no objects: its pipeline for training has no ObjectSample, only "

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from mmeffvit.configs import convert
+from mmeffvit.configs import convert, full_type, type_name
 from mmeffvit.engine.errors import LaunchError
 
 _DATA_KEYS = tuple(
@@ -118,7 +118,7 @@ def find_missing_data(cfg: Config, splits: Sequence[str]) -> list[tuple[str, str
 
 def makes_itself(dataset: Mapping) -> bool:
     """Whether a data set writes its own files when it is first used."""
-    kind = str(dataset.get("type"))
+    kind = full_type(dataset)
     make = dataset.get("make", kind.startswith("mmeffvit.Digits"))
     return kind.startswith("mmeffvit.") and make is not None and make is not False
 
@@ -128,15 +128,15 @@ def _needs(dataset: Mapping) -> Iterator[tuple[str, str]]:
     root = dataset.get("data_root") or ""
     if not is_local(dataset) or not isinstance(root, str):
         return
-    if root and str(dataset.get("type")).endswith("RoomDataset"):
+    if root and type_name(dataset).endswith("RoomDataset"):
         yield "folder of rooms", root
     if dataset.get("ann_file") and isinstance(dataset["ann_file"], str):
         yield "annotation file", os.path.join(root, dataset["ann_file"])
     for transform in dataset.get("pipeline") or []:
-        if str(transform.get("type")).endswith("ObjectSample") and transform.get("info_path"):
+        if type_name(transform) == "ObjectSample" and transform.get("info_path"):
             yield "object database", transform["info_path"]
     prefix = dataset.get("data_prefix") or {}
-    if str(dataset.get("type")).rpartition(".")[2] == "ImageNet":
+    if type_name(dataset) == "ImageNet":
         prefix = prefix or dataset.get("split") or {}
     for key, folder in prefix.items() if isinstance(prefix, Mapping) else [("img", prefix)]:
         if key.startswith("label") and dataset.get("with_label") is False:

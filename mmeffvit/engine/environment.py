@@ -3,14 +3,13 @@
 import datetime
 import logging
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import torch.distributed
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 
-from mmeffvit.configs import convert, walk
+from mmeffvit.configs import convert, type_name, walk
 from mmeffvit.engine.errors import LaunchError
 
 _SYNC_NORMS = {"SyncBN": "BN", "MMSyncBN": "BN", "naiveSyncBN": "BN"}
@@ -32,7 +31,7 @@ def fit_to_device(cfg: Config, training: bool = True) -> list[tuple[int, str]]:
     if get_device() != "cpu":
         return []
     optim_wrapper = cfg.get("optim_wrapper") or {}
-    if training and optim_wrapper.get("type") == "AmpOptimWrapper":
+    if training and type_name(optim_wrapper) == "AmpOptimWrapper":
         raise LaunchError(
             "Mixed precision (--amp, optim_wrapper.type='AmpOptimWrapper') needs an accelerator, "
             "and PyTorch sees none here; train in float32 without it, or on a machine with a GPU."
@@ -74,11 +73,11 @@ def _replace_nccl(cfg: Config) -> list[tuple[int, str]]:
 
 
 def _is_sync_norm(value: Any) -> bool:
-    return isinstance(value, Mapping) and value.get("type") in _SYNC_NORMS
+    return type_name(value) in _SYNC_NORMS
 
 
 def _without_sync(value: Any) -> Any:
-    return {**value, "type": _SYNC_NORMS[value["type"]]} if _is_sync_norm(value) else value
+    return {**value, "type": _SYNC_NORMS[type_name(value)]} if _is_sync_norm(value) else value
 
 
 def init_process_group(cfg: Config) -> None:

@@ -8,6 +8,7 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 
 from mmeffvit.checkpoint import CheckpointError, read_checkpoint
+from mmeffvit.configs import full_type, type_name
 from mmeffvit.engine.errors import LaunchError
 
 # hook -> ours in its place, its option for the folder, and what makes it draw every image
@@ -75,7 +76,7 @@ def draw_predictions(cfg: Config, show_dir: str) -> None:
     # mmdet's joins a relative path to itself once more at every iteration
     out_dir = os.path.abspath(show_dir)
     hook = (cfg.get("default_hooks") or {}).get("visualization") or {}
-    kind = str(hook.get("type")).rpartition(".")[2]
+    kind = type_name(hook)
     if kind == "SegVisualizationHook":
         pictures = {"type": "mmeffvit.SegmentationPicturesHook", "out_dir": out_dir}
         cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), pictures]
@@ -90,7 +91,7 @@ def draw_predictions(cfg: Config, show_dir: str) -> None:
         raise LaunchError(
             "--show-dir draws with the toolbox's hook, so the config needs default_hooks=dict("
             "visualization=dict(type=...)) with one of SegVisualizationHook, "
-            f"{', '.join(_DRAWING)}; found {hook.get('type')!r}."
+            f"{', '.join(_DRAWING)}; found {full_type(hook) or None!r}."
         )
     ours, folder, options = _DRAWING[kind]
     hook.update(options, type=f"mmeffvit.{ours}", **{folder: out_dir})
@@ -111,13 +112,13 @@ def dump_predictions(cfg: Config, path: str) -> None:
     evaluators = list(evaluator) if isinstance(evaluator, (list, tuple)) else [evaluator]
     is_pickle = path.endswith((".pkl", ".pickle"))
     if cfg.get("default_scope") == "mmseg":
-        metrics = [e for e in evaluators if str(e.get("type")).rpartition(".")[2] == "IoUMetric"]
+        metrics = [e for e in evaluators if type_name(e) == "IoUMetric"]
         if is_pickle or not metrics:
             raise LaunchError(
                 "--out names a folder for label maps when a segmentor is tested (its scores of all "
                 "classes would fill the memory), and the config needs "
                 f"test_evaluator=dict(type='IoUMetric'); got --out {path} and "
-                f"{[e.get('type') for e in evaluators]}."
+                f"{[full_type(e) for e in evaluators]}."
             )
         metrics[0]["output_dir"] = path
         return

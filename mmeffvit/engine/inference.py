@@ -14,6 +14,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from mmeffvit.checkpoint import read_checkpoint
+from mmeffvit.configs import type_name
 from mmeffvit.datasets.transforms import UnreadableImageError
 from mmeffvit.engine.data import iter_datasets
 from mmeffvit.engine.errors import LaunchError
@@ -206,7 +207,7 @@ def _pipeline_for_files(pipeline: Sequence[dict]) -> list[dict]:
     """A test pipeline without annotations, whose loader names what it cannot read."""
     steps = []
     for step in copy.deepcopy(list(pipeline)):
-        kind = step["type"].rpartition(".")[2]
+        kind = type_name(step)
         if "Annotations" in kind:
             continue
         if kind == "LoadImageFromFile":

@@ -18,12 +18,11 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmeffvit.checkpoint import CheckpointError
+from mmeffvit.configs import full_type, in_text, type_name
 from mmeffvit.engine.data import set_data_root
 from mmeffvit.engine.environment import init_process_group
 from mmeffvit.engine.errors import InvalidLossError, LaunchError
 from mmeffvit.files import RefusedError
-
-_PLAIN_HOOKS = ("CheckpointHook", "mmengine.CheckpointHook")
 
 Notes = list[tuple[int, str]]
 """Messages for the log, each with its level, from before there is a log."""
@@ -43,7 +42,7 @@ def load_config(name: str) -> Config:
     if not separator:
         path = Path(name)
         if path.is_file():
-            return Config.fromfile(name)
+            return in_text(Config.fromfile(name))
         folder = next((parent for parent in path.parents if parent.is_dir()), Path())
         close = _close_matches(path.name, [*folder.glob("*.py"), *Path("configs").rglob("*.py")])
         raise LaunchError(f"There is no config {name!r} (looked for at {path.resolve()}){close}.")
@@ -56,7 +55,7 @@ def load_config(name: str) -> Config:
         )
     root = Path(next(iter(spec.submodule_search_locations)), ".mim", "configs")
     if (root / relative).is_file():
-        return Config.fromfile(str(root / relative))
+        return in_text(Config.fromfile(str(root / relative)))
     known = [path.relative_to(root) for path in root.rglob("*.py")]
     close = _close_matches(Path(relative).name, known, prefix=f"{package}::")
     raise LaunchError(f"There is no config {name!r}{close}.")
@@ -95,8 +94,8 @@ def set_work_dir(cfg: Config, work_dir: str | None = None) -> None:
 
 def enable_amp(cfg: Config) -> None:
     """Train with automatic mixed precision."""
-    kind = cfg.optim_wrapper.get("type", "OptimWrapper")
-    if kind not in ("OptimWrapper", "AmpOptimWrapper"):
+    kind = full_type(cfg.optim_wrapper) or "OptimWrapper"
+    if kind.rpartition(".")[2] not in ("OptimWrapper", "AmpOptimWrapper"):
         raise LaunchError(
             "--amp replaces optim_wrapper.type='OptimWrapper' by 'AmpOptimWrapper', but this "
             f"config has {kind!r}; set mixed precision in the config itself."
@@ -124,12 +123,12 @@ def add_safety_hooks(cfg: Config) -> Notes:
     added = []
     checkpoint = cfg.setdefault("default_hooks", ConfigDict()).setdefault("checkpoint", {})
     # None switches checkpoints off
-    if checkpoint is not None and checkpoint.get("type", _PLAIN_HOOKS[0]) in _PLAIN_HOOKS:
+    if checkpoint is not None and type_name(checkpoint) in ("", "CheckpointHook"):
         cfg.default_hooks.checkpoint = {"interval": 1, **checkpoint}
         cfg.default_hooks.checkpoint.type = "mmeffvit.SafeCheckpointHook"
         added.append("SafeCheckpointHook")
     hooks = list(cfg.get("custom_hooks") or [])
-    present = {str(hook.get("type")).rpartition(".")[2] for hook in hooks}
+    present = set(map(type_name, hooks))
     for name in ("ReproducibleResumeHook", "CheckInvalidLossHook"):
         if name not in present:
             hooks.append({"type": f"mmeffvit.{name}"})

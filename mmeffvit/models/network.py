@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from mmeffvit.configs import full_type
 from mmeffvit.errors import did_you_mean
 from mmeffvit.models.official import KeyRule
 
@@ -208,6 +209,6 @@ def own_pretrained(init_cfg: dict | list | None) -> dict | list | None:
     """Replace mmengine's ``Pretrained`` by ours, which is strict and reads safetensors."""
     if isinstance(init_cfg, list | tuple):
         return [own_pretrained(cfg) for cfg in init_cfg]
-    if isinstance(init_cfg, dict) and init_cfg.get("type") == "Pretrained":
+    if full_type(init_cfg) in ("Pretrained", "mmengine.Pretrained"):
         return {**init_cfg, "type": "mmeffvit.Pretrained"}
     return init_cfg

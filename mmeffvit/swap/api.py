@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 
 from mmeffvit import compat
-from mmeffvit.configs import Place, plain, type_name
+from mmeffvit.configs import Place, in_text, plain, type_name, with_names
 from mmeffvit.engine.launch import load_config
 from mmeffvit.models import zoo
 from mmeffvit.models.backbones import BaseBackbone
@@ -171,7 +171,7 @@ def _read(cfg: Config | str | os.PathLike) -> Config:
 
 def _tree(cfg: Config) -> dict[str, Any]:
     """The entries of a config, without the report of an earlier swap."""
-    tree = plain(cfg)
+    tree = plain(with_names(in_text(cfg)))
     tree.pop("backbone_swap", None)
     return tree
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from mmeffvit.configs import plain, type_name, walk
+from mmeffvit.configs import full_type, plain, type_name, walk
 from mmeffvit.engine.launch import load_config
 from mmeffvit.swap import upstream
 from mmeffvit.swap.changes import Draft
@@ -120,7 +120,7 @@ def _in(key: str, prefix: str, names: Sequence[str]) -> bool:
 
 def remove_imports(draft: Draft, old_backbone: Mapping[str, Any]) -> None:
     """``custom_imports`` of the toolbox that the old backbone came from, if nothing else does."""
-    package, dot, _ = str(old_backbone.get("type")).rpartition(".")
+    package, dot, _ = full_type(old_backbone).rpartition(".")
     imports = draft.get(("custom_imports", "imports"))
     if not dot or not imports:
         return

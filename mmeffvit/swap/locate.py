@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mmeffvit.configs import Place, walk
+from mmeffvit.configs import Place, type_name, walk
 from mmeffvit.swap import upstream
 from mmeffvit.swap.errors import SwapError
 
@@ -50,7 +50,7 @@ def find_owner(cfg: Mapping[str, Any], where: str | None = None) -> Place:
 
 
 def _is_network(value: Any) -> bool:
-    return isinstance(value, Mapping) and isinstance(value.get("type"), (str, type))
+    return type_name(value) != ""
 
 
 def _belongs_to_other(key: str | int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mmeffvit.configs import plain
+from mmeffvit.configs import plain, type_name
 from mmeffvit.swap.changes import Draft
 from mmeffvit.swap.leftovers import NO_DECAY
 
@@ -27,7 +27,7 @@ def set_adamw(draft: Draft) -> None:
     wrapper = plain(draft.tree.get("optim_wrapper") or {})
     old = wrapper.get("optimizer") or {}
     root = ("optim_wrapper",)
-    if not str(old.get("type", "")).startswith("Adam"):
+    if not type_name(old).startswith("Adam"):
         new = dict(_SEGMENTATION if draft.scope == "mmseg" else _DETECTION)
         base = (draft.tree.get("auto_scale_lr") or {}).get("base_batch_size")
         if draft.scope != "mmseg" and base:
@@ -59,7 +59,7 @@ def _scale_schedule(draft: Draft, factor: float) -> None:
             if scheduler.get(key):
                 scheduler[key] *= factor
     first = new[0]
-    if draft.scope == "mmseg" and first.get("type") == "PolyLR" and not first.get("begin"):
+    if draft.scope == "mmseg" and type_name(first) == "PolyLR" and not first.get("begin"):
         # a warm-up, which SGD does without; poly power 1 down to 0
         first.update(begin=_WARM_UP, power=1.0, eta_min=0.0)
         warm_up = {"type": "LinearLR", "start_factor": 1e-6, "by_epoch": False}
