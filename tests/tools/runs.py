@@ -2,14 +2,19 @@
 
 import importlib.util
 import os
+import runpy
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from mmengine.registry import DefaultScope
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests import processes
+
+ROOT = processes.ROOT
 
 # The front door at a size for tests: digits in COCO's layout, six iterations in two epochs. Drop
 # path stays on, and the RoI samplers draw at random.
@@ -119,14 +124,13 @@ def main(tool: str):
         os.environ.update(environment)
 
 
-def run(*command, status=0, **environment):
+def run(*command, status=0, fresh=False, **environment):
     """Run a command in the repository root; what it printed, after checking how it ended.
 
-    A tool's name stands for the tool run by this Python.
+    A tool's name stands for the tool run by this Python: by a process of its own that has imported
+    the stack already, or with `fresh` by a new interpreter, as people run it.
     """
     command = [str(part) for part in command]
-    if command[0].endswith(".py"):
-        command[:1] = [sys.executable, str(ROOT / "tools" / command[0])]
     env = {
         **os.environ,
         "PYTHON": sys.executable,
@@ -134,14 +138,46 @@ def run(*command, status=0, **environment):
         "OMP_NUM_THREADS": "1",
         **environment,
     }
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=env,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=250,
-    )
-    assert done.returncode == status, f"status {done.returncode}:\n{done.stdout[-6000:]}"
-    return done.stdout
+    if command[0].endswith(".py"):
+        command[0] = str(ROOT / "tools" / command[0])
+        start = _start if fresh else _fork
+    else:
+        start = _start
+    with tempfile.NamedTemporaryFile() as printed:
+        ended = start(command, env, printed.name)
+        output = printed.read().decode()
+    assert ended == status, f"status {ended}:\n{output[-6000:]}"
+    return output
+
+
+def _start(command, env, printed):
+    if command[0].endswith(".py"):
+        command = [sys.executable, *command]
+    with open(printed, "wb") as file:
+        return subprocess.run(
+            command, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT, timeout=250
+        ).returncode
+
+
+def _fork(command, env, printed):
+    process = processes.context().Process(target=_become, args=(command, env, printed))
+    process.start()
+    process.join(250)
+    if process.exitcode is None:
+        process.kill()
+        raise subprocess.TimeoutExpired(command, 250)
+    return process.exitcode
+
+
+def _become(command, env, printed):
+    """Turn a process of the server's into one that runs the file of a tool."""
+    with open(printed, "wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(ROOT)
+    torch.set_num_threads(1)
+    sys.argv = command
+    sys.path[0] = str(Path(command[0]).parent)
+    runpy.run_path(command[0], run_name="__main__")

@@ -17,15 +17,15 @@ OPTIONS = [
 ] + ["train_dataloader.batch_size=4", "train_cfg.max_epochs=2", "default_hooks.logger.interval=1"]
 
 
-def train(root, work_dir, *arguments, options=()):
+def train(root, work_dir, *arguments, **kwargs):
     arguments = ("--work-dir", work_dir, "--data-root", root / "digits", *arguments)
-    return runs.run("train.py", DEMO, *arguments, "--cfg-options", *OPTIONS, *options)
+    return runs.run("train.py", DEMO, *arguments, "--cfg-options", *OPTIONS, **kwargs)
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     root = tmp_path_factory.mktemp("cls")
-    return root, root / "run", train(root, root / "run")
+    return root, root / "run", train(root, root / "run", fresh=True)
 
 
 @pytest.mark.slow

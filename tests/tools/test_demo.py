@@ -12,7 +12,7 @@ from tests.tools import runs
 _CONFIG = "configs/demo/mask_rcnn_secvit_demo.py"
 
 
-def _train(root, work_dir, *arguments, epochs=1):
+def _train(root, work_dir, *arguments, epochs=1, **kwargs):
     make = ("num_train=6", "num_val=4", "image_size=96")
     options = [
         f"{split}_dataloader.dataset.make.{option}" for split in ("train", "val") for option in make
@@ -23,13 +23,13 @@ def _train(root, work_dir, *arguments, epochs=1):
         f"train_cfg.max_epochs={epochs}",
     ]
     arguments = ("--work-dir", work_dir, "--data-root", root / "digits", *arguments)
-    return runs.run("train.py", _CONFIG, *arguments, "--cfg-options", *options)
+    return runs.run("train.py", _CONFIG, *arguments, "--cfg-options", *options, **kwargs)
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     root = tmp_path_factory.mktemp("demo")
-    return root, root / "run", _train(root, root / "run")
+    return root, root / "run", _train(root, root / "run", fresh=True)
 
 
 @pytest.mark.slow

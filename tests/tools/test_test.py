@@ -36,6 +36,7 @@ def test_ap_pictures_and_predictions(job, tmp_path):
         *("test.py", config, checkpoint, "--work-dir", tmp_path / "work"),
         *("--data-root", data, "--show-dir", tmp_path / "pictures", "--out", tmp_path / "p.pkl"),
         *("--cfg-options", "default_hooks.visualization.score_thr=0.0"),
+        fresh=True,
     )
     assert "coco/bbox_mAP: " in output
     assert "coco/segm_mAP: " in output
