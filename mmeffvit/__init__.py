@@ -11,6 +11,8 @@ __all__ = [
     "create_backbone",
     "create_classifier",
     "list_backbones",
+    "plan_dataset",
+    "set_dataset",
     "swap_backbone",
 ]
 
@@ -41,3 +43,17 @@ def swap_backbone(cfg, backbone, **kwargs):
     from mmeffvit import swap
 
     return swap.swap_backbone(cfg, backbone, **kwargs)
+
+
+def set_dataset(cfg, data, **kwargs):
+    """Put a folder of your data into a config of a toolbox; see `mmeffvit.swap.set_dataset`."""
+    from mmeffvit import swap
+
+    return swap.set_dataset(cfg, data, **kwargs)
+
+
+def plan_dataset(cfg, data, **kwargs):
+    """Find out what `set_dataset` would do; see `mmeffvit.swap.plan_dataset`."""
+    from mmeffvit import swap
+
+    return swap.plan_dataset(cfg, data, **kwargs)

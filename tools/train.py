@@ -10,8 +10,9 @@ def parse_args(argv=None):
     parser = command_line.launch_parser("Train a model from a config.", "train_cfg.max_epochs=1")
     parser.add_argument(
         "--recipe",
-        choices=["keep", "adamw"],
-        help="with --backbone: keep the optimizer, or set AdamW; default keep",
+        metavar="NAME[,NAME]",
+        help="adamw: with --backbone, set AdamW; small-data: with --dataset, fit batches and "
+        "schedule to the number of images; default keep",
     )
     parser.add_argument(
         "--backbone-checkpoint", metavar="FILE", help="with --backbone: weights to start from"
@@ -37,6 +38,7 @@ def main(argv=None):
     from mmeffvit.swap import command_line
 
     cfg = command_line.load_config(args)
+    print(command_line.dataset_report(cfg), end="\n" * ("dataset_swap" in cfg))
     if args.amp:
         launch.enable_amp(cfg)
     if args.auto_scale_lr:

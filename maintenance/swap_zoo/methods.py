@@ -28,6 +28,7 @@ _CHOSEN = {
     "mmdet/fpg": "faster-rcnn_r50_fpg_crop640-50e_coco.py",
     "mmdet/nas_fpn": "retinanet_r50_nasfpn_crop640-50e_coco.py",
     "mmdet/glip": "glip_atss_swin-t_a_fpn_dyhead_16xb2_ms-2x_funtune_coco.py",
+    "mmdet/libra_rcnn": "libra-faster-rcnn_r50_fpn_1x_coco.py",
     "mmdet/hrnet": "faster-rcnn_hrnetv2p-w18-1x_coco.py",
     "mmdet/sort": "sort_faster-rcnn_r50_fpn_8xb2-4e_mot17halftrain_test-mot17halfval.py",
     "mmdet/timm_example": "retinanet_timm-tv-resnet50_fpn_1x_coco.py",

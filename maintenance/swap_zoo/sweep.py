@@ -14,6 +14,7 @@ from typing import Any
 
 from mmengine.logging import MMLogger
 
+from maintenance.swap_zoo.data_trial import try_dataset
 from maintenance.swap_zoo.methods import Method
 from maintenance.swap_zoo.trial import try_method
 from mmeffvit.analysis import results
@@ -30,6 +31,8 @@ FIELDS = (
     "loss",
     "without_gradient",
     "seconds",
+    "dataset",
+    "dataset_reason",
 )
 
 
@@ -60,6 +63,20 @@ def run_method(method: Method, timeout: float = 300) -> dict[str, Any]:
     elif "error" in original:
         reason = f"{reason}; upstream, with its own backbone: {original['error']}"
     return {**row, "result": "no", "reason": reason, "traceback": outcome["traceback"]}
+
+
+def run_dataset(method: Method, timeout: float = 300) -> dict[str, Any]:
+    """Try a made-up data set on a method, with another backbone.
+
+    Returns:
+        What is added to its row: ``dataset`` is 'yes', 'no' or 'refused', ``dataset_reason`` says
+        why.
+    """
+    outcome = _in_process(try_dataset, method, True, timeout)
+    if "error" not in outcome:
+        return {"dataset": "yes", "dataset_reason": ""}
+    answer = {"dataset": "refused" if outcome["refused"] else "no"}
+    return {**answer, "dataset_reason": outcome["error"], "traceback": outcome["traceback"]}
 
 
 def _in_process(function: Callable, method: Method, swap: bool, timeout: float) -> dict[str, Any]:
@@ -105,7 +122,11 @@ def _sentence(error: BaseException) -> str:
 
 
 def sweep(
-    methods: Iterable[Method], path: Path, timeout: float = 300, redo: Iterable[str] = ()
+    methods: Iterable[Method],
+    path: Path,
+    timeout: float = 300,
+    redo: Iterable[str] = (),
+    redo_data: Iterable[str] = (),
 ) -> Iterable[tuple[dict[str, Any], float]]:
     """Run the methods that the file has no row for, adding each row when it is known.
 
@@ -114,6 +135,7 @@ def sweep(
         path: A CSV file; made if it is not there.
         timeout: For each run, in seconds.
         redo: Results to try again, such as 'no'.
+        redo_data: The same of the data set.
 
     Yields:
         Row and seconds it took.
@@ -121,10 +143,14 @@ def sweep(
     rows = {(row["toolbox"], row["method"]): row for row in read_rows(path)}
     for method in methods:
         known = rows.get((method.toolbox, method.name))
-        if known and known["result"] not in redo and known["config"] == method.config:
-            continue
         start = time.perf_counter()
-        row = run_method(method, timeout)
+        fits = known and known["result"] not in redo and known["config"] == method.config
+        row = known if fits else run_method(method, timeout)
+        wanted = row["result"] == "yes" and row.get("dataset") in (None, "", *redo_data)
+        if fits and not wanted:
+            continue
+        if wanted:
+            row = {**row, **run_dataset(method, timeout)}
         rows[method.toolbox, method.name] = row
         write_rows(path, rows.values())
         yield row, time.perf_counter() - start

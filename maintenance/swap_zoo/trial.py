@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +58,9 @@ def try_method(method: Method, backbone: str = "ravlt", swap: bool = True) -> di
     if swap:
         cfg = reload(swap_backbone(cfg, backbone, arch=TINY))
     owner = find_owner(cfg)
-    model = convert(cfg.model, _bare)
-    _make_cheaper(model)
-    cfg.model = Config(model)._cfg_dict
-    if cfg.model.get("num_queries"):
-        cfg.model.num_queries = min(cfg.model.num_queries, _QUERIES)
-        if "max_per_img" in (cfg.model.get("test_cfg") or {}):
-            cfg.model.test_cfg.max_per_img = min(cfg.model.test_cfg.max_per_img, _QUERIES)
-    scope = cfg.get("default_scope") or method.toolbox
-    MessageHub.get_current_instance().update_info_dict({"iter": 0, "epoch": 0})  # as in a run
-    with DefaultScope.overwrite_default_scope(scope):
-        model = _build(cfg)
-        if hasattr(model, "set_epoch"):  # by a hook, in a run
-            model.set_epoch(0)
-        batches = Batches(cfg, _SIDES.get(method.key, 64))
+    with running(cfg, method):
+        model = build_small(cfg)
+        batches = Batches(cfg, side_of(method))
         loss, log = _loss(model, batches)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is not finite: {log}")
@@ -86,6 +76,34 @@ def try_method(method: Method, backbone: str = "ravlt", swap: bool = True) -> di
         "without_gradient": len(without),
         "seconds": round(time.perf_counter() - start, 1),
     }
+
+
+@contextmanager
+def running(cfg: Config, method: Method) -> Iterator[None]:
+    """The state that a run of the config would have at its first step."""
+    MessageHub.get_current_instance().update_info_dict({"iter": 0, "epoch": 0})
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope") or method.toolbox):
+        yield
+
+
+def side_of(method: Method) -> int:
+    """Height and width of images for a method."""
+    return _SIDES.get(method.key, 64)
+
+
+def build_small(cfg: Config) -> Any:
+    """The model of a config, without weights from elsewhere, with what small images allow."""
+    model = convert(cfg.model, _bare)
+    _make_cheaper(model)
+    cfg.model = Config(model)._cfg_dict
+    if cfg.model.get("num_queries"):
+        cfg.model.num_queries = min(cfg.model.num_queries, _QUERIES)
+        if "max_per_img" in (cfg.model.get("test_cfg") or {}):
+            cfg.model.test_cfg.max_per_img = min(cfg.model.test_cfg.max_per_img, _QUERIES)
+    model = _build(cfg)
+    if hasattr(model, "set_epoch"):  # by a hook, in a run
+        model.set_epoch(0)
+    return model
 
 
 def _build(cfg: Config) -> Any:

@@ -1,7 +1,22 @@
-"""Rewrite a config of mmdet or mmseg so that it uses one of our backbones."""
+"""Rewrite a config of a toolbox: another backbone, by `swap_backbone`; your data, by `set_dataset`.
+
+The second is in `mmeffvit.swap.dataset`.
+"""
 
 from mmeffvit.swap.api import RECIPES, SwapPlan, plan_swap, swap_backbone
 from mmeffvit.swap.changes import format_changes
+from mmeffvit.swap.dataset import DATASET_RECIPES, DatasetPlan, plan_dataset, set_dataset
 from mmeffvit.swap.errors import SwapError
 
-__all__ = ["RECIPES", "SwapError", "SwapPlan", "format_changes", "plan_swap", "swap_backbone"]
+__all__ = [
+    "DATASET_RECIPES",
+    "RECIPES",
+    "DatasetPlan",
+    "SwapError",
+    "SwapPlan",
+    "format_changes",
+    "plan_dataset",
+    "plan_swap",
+    "set_dataset",
+    "swap_backbone",
+]

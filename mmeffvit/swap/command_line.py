@@ -9,7 +9,9 @@ from mmengine.config import Config, DictAction
 from mmeffvit.engine import data, launch
 from mmeffvit.engine.launch import Notes
 from mmeffvit.engine.preflight import preflight
-from mmeffvit.swap.api import swap_backbone
+from mmeffvit.swap.api import RECIPES, swap_backbone
+from mmeffvit.swap.changes import format_changes
+from mmeffvit.swap.dataset import DATASET_RECIPES, set_dataset
 
 
 def launch_parser(description: str, option: str) -> argparse.ArgumentParser:
@@ -44,7 +46,27 @@ def launch_parser(description: str, option: str) -> argparse.ArgumentParser:
     group = parser.add_argument_group("swap the backbone (docs/swap_a_backbone.md)")
     group.add_argument("--backbone", metavar="NAME", help="such as rmt-tiny")
     add_swap_options(group)
+    group = parser.add_argument_group("train on your own data (docs/own_data.md)")
+    group.add_argument(
+        "--dataset",
+        metavar="DIR",
+        help="a folder in COCO's, YOLO's or Pascal VOC's layout, of images and label maps, or of "
+        "a folder per class",
+    )
+    add_dataset_options(group)
     return parser
+
+
+def add_dataset_options(group: argparse._ArgumentGroup) -> None:
+    """Options of a data set beside its folder."""
+    group.add_argument(
+        "--dataset-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help='what the folder does not say itself: classes="[cat,dog]" train=FILE val=FILE '
+        "layout=YOLO reduce_zero_label=True steps=2000",
+    )
 
 
 def add_swap_options(group: argparse._ArgumentGroup) -> None:
@@ -64,10 +86,22 @@ def add_swap_options(group: argparse._ArgumentGroup) -> None:
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse, and let the environment know the rank within this machine."""
     args = parser.parse_args(argv)
+    recipes = _recipes(args)
+    known = dict.fromkeys((*RECIPES, *DATASET_RECIPES))
+    if not recipes <= set(known):
+        parser.error(f"--recipe takes one or several of {', '.join(known)}, as in a,b")
     if args.backbone is None:
-        for option in ("backbone_options", "where", "recipe", "backbone_checkpoint"):
-            if getattr(args, option, None) is not None:
-                parser.error(f"--{option.replace('_', '-')} needs --backbone NAME")
+        given = [o for o in ("backbone_options", "where", "backbone_checkpoint") if _given(args, o)]
+        given += ["recipe"] * bool(recipes - set(DATASET_RECIPES))
+        for option in given:
+            parser.error(f"--{option.replace('_', '-')} needs --backbone NAME")
+    if args.dataset is None:
+        if args.dataset_options is not None:
+            parser.error("--dataset-options needs --dataset DIR")
+        if recipes & set(DATASET_RECIPES) - {"keep"}:
+            parser.error("--recipe small-data needs --dataset DIR")
+    elif args.data_root is not None:
+        parser.error("--dataset says where the data lies; leave --data-root out")
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     return args
 
@@ -80,19 +114,39 @@ def check_data(args: argparse.Namespace, cfg: Config, splits: Sequence[str]) -> 
     return []
 
 
+def _recipes(args: argparse.Namespace) -> set[str]:
+    return set((getattr(args, "recipe", None) or "keep").split(","))
+
+
+def _given(args: argparse.Namespace, option: str) -> bool:
+    return getattr(args, option, None) is not None
+
+
 def load_config(args: argparse.Namespace) -> Config:
-    """The config of a launch: read, backbone swapped, options applied, work directory set."""
+    """The config of a launch: read, backbone and data set, options applied, work directory set."""
     cfg = launch.load_config(args.config)
     if args.backbone is not None:
         cfg = swap_backbone(
             cfg,
             args.backbone,
-            recipe=getattr(args, "recipe", None) or "keep",
+            recipe="adamw" if "adamw" in _recipes(args) else "keep",
             checkpoint=getattr(args, "backbone_checkpoint", None),
             where=args.where,
             **(args.backbone_options or {}),
         )
+    if args.dataset is not None:
+        recipe = "small-data" if "small-data" in _recipes(args) else "keep"
+        cfg = set_dataset(cfg, args.dataset, recipe=recipe, **(args.dataset_options or {}))
     cfg.launcher = args.launcher
     launch.apply_options(cfg, args.cfg_options, args.data_root)
     launch.set_work_dir(cfg, args.work_dir)
     return cfg
+
+
+def dataset_report(cfg: Config) -> str:
+    """What `set_dataset` has found and done, as people read it; '' if it was not asked."""
+    report = cfg.get("dataset_swap")
+    if report is None or os.environ.get("RANK", "0") != "0":
+        return ""
+    changes = format_changes(report.changes)
+    return "\n".join([f"data: {report.data}", *(f"note: {note}" for note in report.notes), changes])

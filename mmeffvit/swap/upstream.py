@@ -67,10 +67,99 @@ POSITION_TABLES = ("absolute_pos_embed", "relative_position_bias_table", "pos_bl
 ENTRIES = (
     "model",
     "data_preprocessor",
+    *(f"{split}_dataloader" for split in ("train", "val", "test")),
+    *(f"{split}_cfg" for split in ("train", "val", "test")),
+    "val_evaluator",
+    "test_evaluator",
+    "tta_model",
     "optim_wrapper",
     "param_scheduler",
+    "auto_scale_lr",
+    "default_hooks",
     "custom_imports",
     "custom_hooks",
     "load_from",
+    "visualizer",
+    "log_processor",
+    "env_cfg",
     "norm_cfg",
+    "backbone_swap",
+    "dataset_swap",
+)
+
+# -- data sets -------------------------------------------------------------------------------------
+
+#: models -> why another data set cannot be set
+FIXED_DATA = {
+    **dict.fromkeys(
+        ("SORT", "DeepSORT", "ByteTrack", "OCSORT", "StrongSORT", "QDTrack"),
+        "it tracks objects through videos, which a folder of images does not have; its detector "
+        "alone can be trained, by a config of that detector",
+    ),
+    **dict.fromkeys(
+        ("MaskTrackRCNN", "Mask2FormerVideo"),
+        "it learns from videos, which a folder of images does not have; take Mask R-CNN or "
+        "Mask2Former",
+    ),
+    "BaseReID": "it tells people apart, and learns from crops of single persons",
+    "CLRNet": "it finds lanes, which are lines; take a detector or a segmentor",
+    "DepthEstimator": "it learns depths, not classes",
+    "MultimodalEncoderDecoder": "its classes are words that a text encoder has read",
+}
+#: data sets -> why those of another kind cannot take their places
+FIXED_SETS = {
+    "ODVGDataset": "it trains on words and on several data sets at once; take a config that is "
+    "fine-tuned on a CocoDataset",
+    "RefCocoDataset": "it trains on sentences about objects",
+}
+#: of a model without masks -> what takes its place where a set has none
+WITHOUT_MASKS = {
+    "MaskRCNN": "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py",
+    "CascadeRCNN": "mmdet::cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py",
+    "PanopticFPN": "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py",
+    "QueryInst": "mmdet::sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py",
+    "CondInst": "mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py",
+    "RTMDet": "mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py",
+    "Mask2Former": "mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py",
+    "MaskFormer": "mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py",
+}
+#: what takes the place of any other
+BOXES_ALONE = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
+#: models that learn masks from boxes
+MASKS_FROM_BOXES = {"BoxInst": "mmdet::boxinst/boxinst_r50_fpn_ms-90k_coco.py"}
+#: keys of a model that hold what predicts masks
+MASK_PARTS = ("mask_head", "panoptic_head", "segm_head", "mask_iou_head", "point_head")
+#: keys of parts that learn from label maps beside objects; detectors run without them
+SEMANTIC_PARTS = ("semantic_head", "semantic_roi_extractor", "panoptic_fusion_head")
+#: models of objects and of the rest of the image -> the same of objects alone
+OBJECTS_ALONE = {"PanopticFPN": "MaskRCNN"}
+#: keys under which no classes of the data set are counted
+NOT_COUNTED = ("backbone", "teacher_config", "teacher_backbone", "reid", "tracker", "init_cfg")
+#: names of counts of classes
+COUNTS = ("num_classes", "num_things_classes", "num_things")
+STUFF_COUNTS = ("num_stuff_classes", "num_stuff")
+#: arguments of a data set that have to do with none of its files
+KEPT_OF_DATASET = (
+    "type",
+    "pipeline",
+    "filter_cfg",
+    "backend_args",
+    "test_mode",
+    "serialize_data",
+    "lazy_init",
+    "max_refetch",
+    "return_classes",
+    "caption_prompt",
+)
+#: variables that many config files have for their data set
+DATASET_VARIABLES = (
+    "data_root",
+    "dataset_type",
+    "num_classes",
+    "num_things_classes",
+    "num_stuff_classes",
+    "metainfo",
+    "classes",
+    "class_name",
+    "class_weight",
 )

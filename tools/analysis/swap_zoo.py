@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Swap a backbone into every method of the installed mmdet and mmseg, and run each for one step.
+"""Another backbone and data set in every method of the installed mmdet and mmseg, for one step.
 
 ``python tools/analysis/swap_zoo.py --out docs/swap_table.csv --table docs/swap_table.md``; a second
 call goes on where the first was interrupted.
@@ -26,6 +26,7 @@ def parse_args(argv=None):
     parser.add_argument("--table", type=Path, help="write a Markdown table here, too")
     parser.add_argument("--only", nargs="+", metavar="TOOLBOX/METHOD", help="such as mmdet/fcos")
     parser.add_argument("--redo", nargs="+", default=[], choices=["yes", "no", "refused"])
+    parser.add_argument("--redo-data", nargs="+", default=[], choices=["yes", "no", "refused"])
     parser.add_argument("--timeout", type=float, default=300, help="of one run, in seconds")
     parser.add_argument("--verbose", action="store_true", help="show tracebacks")
     return parser.parse_args(argv)
@@ -55,10 +56,11 @@ def main(argv=None):
         chosen = [m for toolbox in methods.TOOLBOXES for m in methods.iter_methods(toolbox)]
     print(f"{len(chosen)} methods", flush=True)
     for done, (row, seconds) in enumerate(
-        sweep.sweep(chosen, args.out, args.timeout, args.redo), start=1
+        sweep.sweep(chosen, args.out, args.timeout, args.redo, args.redo_data), start=1
     ):
         name = f"{row['toolbox']}/{row['method']}"
         print(f"{done}: {name}: {row['result']} ({seconds:.0f} s) {row['reason']}", flush=True)
+        print(f"    data set: {row.get('dataset')} {row.get('dataset_reason', '')}", flush=True)
         if args.verbose and row.get("traceback"):
             print(row["traceback"], flush=True)
     if args.table:

@@ -18,11 +18,15 @@ class BrokenImageError(ValueError):
     """An image cannot be read. The message goes on after its name."""
 
 
-def image_size(path: str | os.PathLike) -> tuple[tuple[int, int], bool]:
+def image_size(path: str | os.PathLike, whole: bool = True) -> tuple[tuple[int, int], bool]:
     """Height and width of an image as loaders see it, and whether its EXIF data turns it.
 
-    The image is read to its end. Loaders follow the orientation that a camera wrote into EXIF
-    data, so that height and width may be the other way round than those of the stored pixels.
+    Loaders follow the orientation that a camera wrote into EXIF data, so that height and width may
+    be the other way round than those of the stored pixels.
+
+    Args:
+        path: The image.
+        whole: Whether it is read to its end, to know that it can be.
 
     Raises:
         BrokenImageError: It is empty, cut off, or no image.
@@ -34,7 +38,8 @@ def image_size(path: str | os.PathLike) -> tuple[tuple[int, int], bool]:
         with Image.open(path) as image:
             turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
             width, height = image.size
-            image.load()
+            if whole:
+                image.load()
     except UnidentifiedImageError:
         # rasters of many bands are none of PIL's kinds
         array = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)

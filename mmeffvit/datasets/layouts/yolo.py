@@ -1,0 +1,178 @@
+"""YOLO's layout: a text file beside each image, or in labels/ beside images/."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mmeffvit.datasets.checks import SUFFIXES
+from mmeffvit.datasets.layouts.base import (
+    Folder,
+    FolderData,
+    LayoutError,
+    Options,
+    split_of,
+)
+from mmeffvit.datasets.layouts.convert import convert, import_supervision
+
+_NAMES = ("classes.txt", "obj.names", "labels.txt", "names.txt", "classes.names")
+#: label files that are looked into to tell them from other text
+_LOOKED_INTO = 5
+
+
+class YoloLayout:
+    """Boxes ``class x y w h`` and polygons ``class x y x y ...``, in parts of the image's size."""
+
+    name: ClassVar[str] = "YOLO"
+    kind: ClassVar[str] = "boxes"
+    tree: ClassVar[str] = """\
+data.yaml (or classes.txt)                    or images/train/*.jpg, labels/train/*.txt,
+train/images/*.jpg  train/labels/*.txt        or *.jpg with *.txt beside them"""
+
+    def recognises(self, folder: Folder, options: Options) -> bool:
+        """Whether images have text files of numbers."""
+        looked = 0
+        for image in _images(folder):
+            label = _label(folder, image)
+            if label is not None:
+                looked += 1
+                if _is_label(label):
+                    return True
+                if looked > _LOOKED_INTO:
+                    break
+        return False
+
+    def describe(self, folder: Folder, options: Options) -> FolderData:
+        """Convert it; see `Layout`."""
+        supervision = import_supervision(self.name)
+        from supervision.dataset.formats.yolo import yolo_annotations_to_detections
+
+        yaml = _read_yaml(folder)
+        classes = options.classes or _classes(folder, yaml)
+        splits = _splits(folder, yaml)
+        labels = {image: _label(folder, image) for own in splits.values() for image in own}
+
+        def read(image: Path, size: tuple[int, int]) -> Any:
+            path = labels[image]
+            if path is None:
+                return supervision.Detections.empty()
+            lines = [
+                line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()
+            ]
+            masks = any(len(line.split()) > 6 for line in lines)
+            try:
+                return yolo_annotations_to_detections(lines, size, masks)
+            except ValueError as error:
+                raise LayoutError(f"{path}: {error}") from error
+
+        sources = [path for path in labels.values() if path is not None]
+        return convert(folder, options, self.name, classes, splits, sources, read)
+
+
+def _images(folder: Folder) -> list[Path]:
+    return [here / name for here, names in folder.having(SUFFIXES).items() for name in names]
+
+
+def _label(folder: Folder, image: Path) -> Path | None:
+    """The label file of an image: beside it, or in labels/ for the last images/ of its path."""
+    parts = list(image.with_suffix(".txt").parts)
+    for i in range(len(parts) - 2, -1, -1):
+        if parts[i].lower() == "images":
+            other = folder.root.joinpath(*parts[:i], "labels", *parts[i + 1 :])
+            if other.is_file():
+                return other
+    beside = folder.root / image.with_suffix(".txt")
+    return beside if beside.is_file() else None
+
+
+def _is_label(path: Path) -> bool:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        values = [[float(v) for v in line.split()] for line in lines if line.strip()]
+    except ValueError:
+        return False
+    return bool(values) and all(len(v) >= 5 and v[0] == int(v[0]) for v in values)
+
+
+def _read_yaml(folder: Folder) -> tuple[Path, Mapping[str, Any]] | None:
+    """The file with 'names', nearest to the root."""
+    import yaml
+
+    for path in [*folder.named((), ".yaml"), *folder.named((), ".yml")]:
+        try:
+            content = yaml.safe_load((folder.root / path).read_text(encoding="utf-8"))
+        except (ValueError, yaml.YAMLError):
+            continue
+        if isinstance(content, dict) and content.get("names"):
+            return path, content
+    return None
+
+
+def _classes(folder: Folder, yaml: tuple[Path, Mapping[str, Any]] | None) -> tuple[str, ...]:
+    if yaml is not None:
+        path, content = yaml
+        names = content["names"]
+        if isinstance(names, dict):
+            numbers = sorted(names, key=int)
+            if [int(n) for n in numbers] != list(range(len(names))):
+                raise LayoutError(
+                    f"{path.as_posix()} numbers its names {', '.join(map(str, numbers))}; they "
+                    "have to be 0, 1, 2 ... without a gap."
+                )
+            names = [names[n] for n in numbers]
+        return tuple(map(str, names))
+    for path in folder.named(_NAMES):
+        lines = (folder.root / path).read_text(encoding="utf-8-sig").splitlines()
+        if any(line.strip() for line in lines):
+            return tuple(line.strip() for line in lines if line.strip())
+    raise LayoutError(
+        f"{folder.root} has label files of YOLO, which number the classes, and no data.yaml or "
+        "classes.txt that names them. Write one (classes.txt: a name in each line, that of class 0 "
+        'first), or say --dataset-options classes="[cat,dog]".'
+    )
+
+
+def _splits(folder: Folder, yaml: tuple[Path, Mapping[str, Any]] | None) -> dict[str, list[Path]]:
+    """Images of each split, by data.yaml if its folders are there, else by names of folders."""
+    if yaml is not None:
+        found = {}
+        for split, keys in (("train", ("train",)), ("val", ("val", "valid")), ("test", ("test",))):
+            value = next((yaml[1][key] for key in keys if yaml[1].get(key)), None)
+            images = _of_entry(folder, yaml, value) if value else []
+            if images:
+                found[split] = images
+        if found:
+            same = found.get("val") == found.get("train") and "val" in found
+            return {"train": found["train"]} if same else found
+    splits: dict[str, list[Path]] = {}
+    for image in _images(folder):
+        splits.setdefault(split_of(image.parent) or "train", []).append(image)
+    return splits
+
+
+def _of_entry(folder: Folder, yaml: tuple[Path, Mapping[str, Any]], value: Any) -> list[Path]:
+    """Images of an entry of data.yaml: a folder, a list in a file, or several of these."""
+    if isinstance(value, (list, tuple)):
+        return [image for item in value for image in _of_entry(folder, yaml, item)]
+    path, content = yaml
+    bases = [folder.root / path.parent / str(content.get("path") or ""), folder.root / path.parent]
+    short = str(value).replace("\\", "/")
+    while short.startswith(("../", "./")):  # exports are one folder off
+        short = short.partition("/")[2]
+    own = _images(folder)
+    for base in (*bases, folder.root):
+        for entry in (str(value), short):
+            target = Path(os.path.normpath(base / entry))
+            if not target.is_relative_to(folder.root):
+                continue
+            inside = target.relative_to(folder.root)
+            if target.is_dir():
+                return [image for image in own if inside in image.parents]
+            if target.is_file() and target.suffix == ".txt":
+                lines = target.read_text(encoding="utf-8").split("\n")
+                listed = {os.path.normpath(target.parent / line.strip()) for line in lines}
+                listed |= {os.path.normpath(base / line.strip()) for line in lines}
+                return [image for image in own if str(folder.root / image) in listed]
+    return []
