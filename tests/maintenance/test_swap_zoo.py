@@ -75,6 +75,7 @@ def test_sweep_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
         return {**kept, "result": "no" if method.name == "b" else "yes"}
 
     monkeypatch.setattr(sweep, "run_method", run_method)
+    monkeypatch.setattr(sweep, "run_dataset", lambda method, timeout: {"dataset": "yes"})
     made = [methods.Method("mmdet", name, f"{name}.py", "ResNet", True) for name in "abc"]
     path = tmp_path / "rows.csv"
     first = sweep.sweep(made, path)
