@@ -133,6 +133,11 @@ MASK_PARTS = ("mask_head", "panoptic_head", "segm_head", "mask_iou_head", "point
 SEMANTIC_PARTS = ("semantic_head", "semantic_roi_extractor", "panoptic_fusion_head")
 #: models of objects and of the rest of the image -> the same of objects alone
 OBJECTS_ALONE = {"PanopticFPN": "MaskRCNN"}
+#: heads written for one class -> why
+ONE_CLASS = {
+    "MultiInstanceBBoxHead": "it tells one class from background, such as people in crowds; its "
+    "loss is written for two scores",
+}
 #: keys under which no classes of the data set are counted
 NOT_COUNTED = ("backbone", "teacher_config", "teacher_backbone", "reid", "tracker", "init_cfg")
 #: names of counts of classes

@@ -11,6 +11,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmeffvit.configs import Place, plain, walk
 from mmeffvit.swap import upstream
 from mmeffvit.swap.changes import Draft
+from mmeffvit.swap.errors import SwapError
 
 
 def set_counts(draft: Draft, count: int) -> list[str]:
@@ -22,6 +23,9 @@ def set_counts(draft: Draft, count: int) -> list[str]:
 
     Returns:
         Where it was written.
+
+    Raises:
+        SwapError: A head is for one class alone.
     """
     model = plain(draft.get(("model",)))
     old = _old_counts(model)
@@ -31,6 +35,9 @@ def set_counts(draft: Draft, count: int) -> list[str]:
         if not place or not isinstance(place[-1], str):
             continue
         full, key = ("model", *place), place[-1]
+        if key == "type" and count > 1 and str(value).rpartition(".")[2] in upstream.ONE_CLASS:
+            name = str(value).rpartition(".")[2]
+            raise SwapError(f"{name} cannot learn {count} classes: {upstream.ONE_CLASS[name]}.")
         if key in upstream.COUNTS and type(value) is int:
             if "rpn_head" in place and value == 1:
                 continue  # objects against the rest

@@ -137,10 +137,11 @@ class TestDetector:
                 "videos",
             ),
             ("clrnet/clrnet.py", "finds lanes"),
+            ("crowddet/crowddet-rcnn_r50_fpn_8xb2-30e_crowdhuman.py", "cannot learn 3 classes"),
         ],
     )
     def test_refusals(self, folders, name, reason):
-        if name.startswith("clrnet") and not _installed(name):
+        if not _installed(name):
             pytest.skip("not in this mmdet")
         with pytest.raises(SwapError, match=reason):
             set_dataset(f"mmdet::{name}", folders / "boxes")
