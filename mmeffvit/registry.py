@@ -47,7 +47,9 @@ MODELS = LazyRegistry(
     parent=MMENGINE_MODELS,
     scope=_SCOPE,
     locations=["mmeffvit.layers", "mmeffvit.models"],
-    modules=dict.fromkeys(("ConvClsHead", "NormClsHead"), "mmeffvit.classification.heads"),
+    modules=dict.fromkeys(
+        ("BatchNormClsHead", "ConvClsHead", "NormClsHead"), "mmeffvit.classification.heads"
+    ),
 )
 DATASETS = LazyRegistry(
     "dataset",

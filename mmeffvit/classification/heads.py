@@ -7,7 +7,7 @@ Their keys are those of `mmeffvit.models.heads.classifiers`, so that converted w
 
 from mmpretrain.models.heads import ClsHead
 
-from mmeffvit.models.heads.classifiers import ConvClassifier, NormClassifier
+from mmeffvit.models.heads.classifiers import BatchNormClassifier, ConvClassifier, NormClassifier
 from mmeffvit.registry import MODELS
 
 
@@ -34,6 +34,20 @@ class NormClsHead(NormClassifier, ClsHead):
         in_channels: Channels C of the last map of the backbone.
         num_classes: Number of classes.
         eps: Of the norm.
+        loss: Config of the loss.
+        topk: Accuracies that are logged while training, if `cal_acc`.
+        cal_acc: Whether they are; not with mixed labels.
+        init_cfg: Of mmengine.
+    """
+
+
+@MODELS.register_module()
+class BatchNormClsHead(BatchNormClassifier, ClsHead):
+    """`BatchNormClassifier` with mmpretrain's losses and predictions.
+
+    Args:
+        in_channels: Channels C of the last map of the backbone.
+        num_classes: Number of classes.
         loss: Config of the loss.
         topk: Accuracies that are logged while training, if `cal_acc`.
         cal_acc: Whether they are; not with mixed labels.

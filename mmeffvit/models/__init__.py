@@ -14,10 +14,16 @@ from mmeffvit.models.backbones import (
     PyramidViT,
     SecViT,
     SSViT,
+    UniFormer,
     ViTCoMer,
 )
 from mmeffvit.models.classifier import Classifier, PyramidClassifier
-from mmeffvit.models.heads import ConvClassifier, LinearClassifier, NormClassifier
+from mmeffvit.models.heads import (
+    BatchNormClassifier,
+    ConvClassifier,
+    LinearClassifier,
+    NormClassifier,
+)
 from mmeffvit.models.necks import PlainToPyramid, ResizeToStrides
 from mmeffvit.models.points import ConDaFormer, FlatFormer
 
@@ -26,6 +32,7 @@ __all__ = [
     "RAVLT",
     "RMT",
     "BaseBackbone",
+    "BatchNormClassifier",
     "CSWin",
     "Classifier",
     "ConDaFormer",
@@ -43,6 +50,7 @@ __all__ = [
     "ResizeToStrides",
     "SSViT",
     "SecViT",
+    "UniFormer",
     "ViTCoMer",
 ]
 

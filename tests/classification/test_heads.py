@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS, DefaultScope
 
 from mmeffvit.checkpoint import convert_official, load_weights, write_checkpoint
-from mmeffvit.models.heads import ConvClassifier, NormClassifier
+from mmeffvit.models.heads import BatchNormClassifier, ConvClassifier, NormClassifier
 from mmeffvit.models.zoo import backbone_classes
 from mmeffvit.testing.families import FAMILIES
 from mmeffvit.testing.golden import TOLERANCES
@@ -168,4 +168,18 @@ def test_norm_head_has_a_loss_and_the_plain_heads_logits():
 
     samples = [DataSample().set_gt_label(i) for i in range(3)]
     loss = head.loss((x,), samples)["loss"]
+    torch.testing.assert_close(loss, F.cross_entropy(expected, torch.arange(3)))
+
+
+def test_batch_norm_head():
+    plain = BatchNormClassifier(16, 5).eval()
+    torch.nn.init.normal_(plain.norm.running_mean)
+    head = MODELS.build({"type": "mmeffvit.BatchNormClsHead", "in_channels": 16, "num_classes": 5})
+    head.eval().load_state_dict(plain.state_dict())
+    x = torch.randn(3, 16, 4, 7)
+    mean = (x.mean((2, 3)) - plain.norm.running_mean) / (1 + 1e-5) ** 0.5
+    expected = mean @ plain.fc.weight.T
+    torch.testing.assert_close(head((x * 2, x)), expected)
+    torch.testing.assert_close(plain(x), expected)
+    loss = head.loss((x,), _samples([0, 1, 2]))["loss"]
     torch.testing.assert_close(loss, F.cross_entropy(expected, torch.arange(3)))

@@ -7,7 +7,10 @@ from mmeffvit import list_backbones
 from mmeffvit.classification import register_models
 
 PUBLISHED = ("ravlt", "rmt", "secvit", "ssvit")
-OTHERS = ("cswin-tiny_8xb256_in1k", "cswin-small_8xb256_in1k", "cswin-base_8xb128_in1k")
+OTHERS = (
+    *("cswin-tiny_8xb256_in1k", "cswin-small_8xb256_in1k", "cswin-base_8xb128_in1k"),
+    *("uniformer-small_8xb128_in1k", "uniformer-base_8xb128_in1k"),
+)
 
 
 def test_models_are_listed_and_built():

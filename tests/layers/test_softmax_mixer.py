@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmeffvit.layers import MapContext, SoftmaxMixer
 
@@ -39,3 +40,31 @@ def test_without_windows_everything_attends():
     torch.testing.assert_close(mixer(x, MapContext.of(x)), literal(mixer, x, 5))
     with pytest.raises(ValueError, match="at least 1 or None, got 0"):
         SoftmaxMixer(12, 3, 0)
+
+
+@pytest.mark.parametrize("size", [(6, 6), (5, 8), (7, 4)])
+@pytest.mark.parametrize("window", [3, 10])
+def test_windows_of_a_map_that_is_filled_up_before_the_projection(size, window):
+    """Nothing is projected there, and the result is the same."""
+    mixer = SoftmaxMixer(12, 3, window, project_edges=True).double()
+    x = torch.randn(2, 12, *size, dtype=torch.float64, requires_grad=True)
+    height, width = size
+    whole = F.pad(x, (0, -width % window, 0, -height % window))
+    expected = literal(mixer, whole, window)[..., :height, :width]
+    actual = mixer(x, MapContext.of(x))
+    torch.testing.assert_close(actual, expected)
+    inputs = [x, *mixer.parameters()]
+    grads = [torch.autograd.grad(out.square().sum(), inputs) for out in (actual, expected)]
+    for found, wanted in zip(*grads, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_a_map_that_windows_divide_has_no_edges():
+    given, projected = (SoftmaxMixer(12, 3, 3, project_edges=on) for on in (False, True))
+    projected.load_state_dict(given.state_dict())
+    x = torch.randn(2, 12, 6, 9)
+    context = MapContext.of(x)
+    assert torch.equal(given(x, context), projected(x, context))
+    x = x[..., :5, :]
+    context = MapContext.of(x)
+    assert not torch.allclose(given(x, context), projected(x, context))

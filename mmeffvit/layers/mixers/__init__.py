@@ -3,6 +3,7 @@
 from mmeffvit.layers.mixers.base import QKVProjection, TokenMixer
 from mmeffvit.layers.mixers.cross_shaped import CrossShapedAttention, CrossShapedMixer
 from mmeffvit.layers.mixers.deformable import DeformableAttention, DeformableMixer
+from mmeffvit.layers.mixers.local_conv import LocalConvMixer
 from mmeffvit.layers.mixers.masa import ManhattanAttention, MaSAMixer
 from mmeffvit.layers.mixers.neighbourhood import NeighbourhoodAttention, NeighbourhoodMixer
 from mmeffvit.layers.mixers.rala import (
@@ -21,6 +22,7 @@ __all__ = [
     "DeformableAttention",
     "DeformableMixer",
     "GatedSoftmaxMixer",
+    "LocalConvMixer",
     "MaSAMixer",
     "ManhattanAttention",
     "NeighbourhoodAttention",

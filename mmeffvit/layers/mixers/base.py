@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmeffvit.layers.context import MapContext
@@ -87,6 +91,37 @@ def to_map(tokens: Tensor, context: MapContext) -> Tensor:
     """(B, L, h, d) tokens in row-major order as a map (B, h*d, H, W), channels last in memory."""
     # len() would bind an exported graph to one batch
     return tokens.reshape(tokens.shape[0], context.height, context.width, -1).permute(0, 3, 1, 2)
+
+
+class MapEdges(NamedTuple):
+    """Rows and columns of a map, and what stands beyond it.
+
+    Attributes:
+        size: Rows and columns.
+        beyond: [q | k | v], (3 * h * d,), of every place beyond the map; None for zeros.
+    """
+
+    size: tuple[int, int]
+    beyond: Tensor | None = None
+
+
+def continue_map(x: Tensor, beyond: Tensor, least: Sequence[int]) -> Tensor:
+    """A map, continued at the bottom and on the right.
+
+    Args:
+        x: (B, H, W, h, d).
+        beyond: (h, d), at every place beyond the map.
+        least: Rows and columns that the result has at least.
+    """
+    height, width = x.shape[1:3]
+    bottom, right = (torch.sym_max(0, n - side) for n, side in zip(least, (height, width)))
+    # whether a place is missing may be unknown while tracing
+    if not torch.compiler.is_compiling() and not bottom and not right:
+        return x
+    x = F.pad(x, (0, 0, 0, 0, 0, right, 0, bottom))
+    rows, columns = (torch.arange(n, device=x.device) for n in x.shape[1:3])
+    there = (rows < height)[:, None] & (columns < width)
+    return torch.where(there[..., None, None], x, beyond.to(x.dtype))
 
 
 def project_output(proj: nn.Module, out: Tensor, gate: Tensor | None = None) -> Tensor:

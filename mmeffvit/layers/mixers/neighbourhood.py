@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmeffvit.layers.context import MapContext
-from mmeffvit.layers.mixers.base import QKVProjection, TokenMixer, to_map
+from mmeffvit.layers.mixers.base import (
+    MapEdges,
+    QKVProjection,
+    TokenMixer,
+    continue_map,
+    to_map,
+)
 from mmeffvit.ops import neighbourhood_attention
 from mmeffvit.registry import MODELS
-
-
-class MapEdges(NamedTuple):
-    """Rows and columns of a map, and [q | k | v], (3 * h * d,), of every place beyond it."""
-
-    size: tuple[int, int]
-    beyond: Tensor
 
 
 class NeighbourhoodAttention(nn.Module):
@@ -74,8 +70,8 @@ class NeighbourhoodAttention(nn.Module):
         least = [self.kernel_size * dilation for dilation in dilations]
         out = neighbourhood_attention(
             q,
-            _continued(k, key, least),
-            _continued(v, value, least),
+            continue_map(k, key, least),
+            continue_map(v, value, least),
             self.kernel_size,
             dilations,
             bias=self.rpb,
@@ -88,19 +84,6 @@ class NeighbourhoodAttention(nn.Module):
             f"kernel_size={self.kernel_size}, dilation={self.dilation}, "
             f"fit_dilation={self.fit_dilation}"
         )
-
-
-def _continued(x: Tensor, beyond: Tensor, least: list[int]) -> Tensor:
-    """A map (B, H, W, h, d) with places `beyond` (h, d), up to so many rows and columns."""
-    height, width = x.shape[1:3]
-    bottom, right = (torch.sym_max(0, n - side) for n, side in zip(least, (height, width)))
-    # whether a place is missing may be unknown while tracing
-    if not torch.compiler.is_compiling() and not bottom and not right:
-        return x
-    x = F.pad(x, (0, 0, 0, 0, 0, right, 0, bottom))
-    rows, columns = (torch.arange(n, device=x.device) for n in x.shape[1:3])
-    there = (rows < height)[:, None] & (columns < width)
-    return torch.where(there[..., None, None], x, beyond.to(x.dtype))
 
 
 @MODELS.register_module()

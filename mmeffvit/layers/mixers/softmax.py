@@ -8,7 +8,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mmeffvit.layers.context import MapContext
-from mmeffvit.layers.mixers.base import QKVProjection, TokenMixer, to_map
+from mmeffvit.layers.mixers.base import (
+    MapEdges,
+    QKVProjection,
+    TokenMixer,
+    continue_map,
+    to_map,
+)
 from mmeffvit.ops import map_window_attention
 from mmeffvit.registry import MODELS
 
@@ -18,7 +24,8 @@ class SoftmaxAttention(nn.Module):
 
     Args:
         window_size: Rows and columns of a window; None for the whole map. Where windows do not
-            divide the map, keys and values are zero below and to the right of it, and take part.
+            divide the map, it is continued below and to the right by what `MapEdges` says; the
+            keys there take part.
         implementation: Of `mmeffvit.ops.map_window_attention`; None lets it choose.
     """
 
@@ -29,15 +36,19 @@ class SoftmaxAttention(nn.Module):
         self.window_size = window_size
         self.implementation = implementation
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
-        """Attention over tokens (B, L, h, d) of a map of this size, in row-major order."""
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, positions: MapEdges) -> Tensor:
+        """Attention over tokens (B, L, h, d) of a map in row-major order."""
+        height, width = positions.size
+        q, k, v = (t.unflatten(1, (height, width)) for t in (q, k, v))
+        window = self.window_size
+        if positions.beyond is not None and window is not None:
+            whole = [(side + window - 1) // window * window for side in positions.size]
+            edges = positions.beyond.view(3, *q.shape[3:])
+            q, k, v = (continue_map(t, edge, whole) for t, edge in zip((q, k, v), edges))
         out = map_window_attention(
-            *(t.unflatten(1, size) for t in (q, k, v)),
-            (self.window_size, self.window_size),
-            "end",
-            implementation=self.implementation,
+            q, k, v, (window, window), "end", implementation=self.implementation
         )
-        return out.flatten(1, 2)
+        return out[:, :height, :width].flatten(1, 2)
 
     def extra_repr(self) -> str:
         return f"window_size={self.window_size}"
@@ -52,6 +63,9 @@ class SoftmaxMixer(TokenMixer):
         num_heads: Heads h.
         window_size: See `SoftmaxAttention`.
         implementation: See `SoftmaxAttention`.
+        project_edges: What stands where windows reach beyond the map: False for zeros as queries,
+            keys and values; True for what the projection makes of zeros, its bias, as in networks
+            that fill up the map before they project it (UniFormer). Nothing is projected there.
     """
 
     def __init__(
@@ -60,14 +74,16 @@ class SoftmaxMixer(TokenMixer):
         num_heads: int,
         window_size: int | None = None,
         implementation: str | None = None,
+        project_edges: bool = False,
     ):
         super().__init__(embed_dims, num_heads)
         self.qkv = QKVProjection(embed_dims, num_heads)
         self.core = SoftmaxAttention(window_size, implementation)
         self.proj = nn.Conv2d(embed_dims, embed_dims, 1)
+        self.project_edges = project_edges
 
-    def positions(self, context: MapContext) -> tuple[int, int]:
-        return context.size
+    def positions(self, context: MapContext) -> MapEdges:
+        return MapEdges(context.size, self.qkv.bias if self.project_edges else None)
 
     def forward(self, x: Tensor, context: MapContext) -> Tensor:
         q, k, v = self.qkv(x)

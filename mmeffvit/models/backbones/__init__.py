@@ -10,6 +10,7 @@ from mmeffvit.models.backbones.ravlt import RAVLT
 from mmeffvit.models.backbones.rmt import RMT
 from mmeffvit.models.backbones.secvit import SecViT
 from mmeffvit.models.backbones.ssvit import SSViT
+from mmeffvit.models.backbones.uniformer import UniFormer
 from mmeffvit.models.backbones.vit_comer import ViTCoMer
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "PyramidViT",
     "SSViT",
     "SecViT",
+    "UniFormer",
     "ViTCoMer",
 ]

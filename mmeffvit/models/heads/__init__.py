@@ -2,9 +2,14 @@
 
 import warnings
 
-from mmeffvit.models.heads.classifiers import ConvClassifier, LinearClassifier, NormClassifier
+from mmeffvit.models.heads.classifiers import (
+    BatchNormClassifier,
+    ConvClassifier,
+    LinearClassifier,
+    NormClassifier,
+)
 
-__all__ = ["ConvClassifier", "LinearClassifier", "NormClassifier"]
+__all__ = ["BatchNormClassifier", "ConvClassifier", "LinearClassifier", "NormClassifier"]
 
 
 def __getattr__(name: str):

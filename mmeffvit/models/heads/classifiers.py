@@ -101,6 +101,41 @@ class NormClassifier(BaseModule):
         return self.fc(self.pre_logits(feats))
 
 
+class BatchNormClassifier(BaseModule):
+    """Batch norm, global average, linear layer to class logits: the head of UniFormer.
+
+    Args:
+        in_channels: Channels C of the last map of the backbone.
+        num_classes: Number of classes.
+        init_cfg: Of mmengine.
+        **kwargs: Of the next class, where a sub-class joins this one with a toolbox's head.
+    """
+
+    def __init__(
+        self, in_channels: int, num_classes: int = 1000, init_cfg: dict | None = None, **kwargs
+    ):
+        super().__init__(init_cfg=init_cfg, **kwargs)
+        self.norm = nn.BatchNorm2d(in_channels)
+        self.fc = nn.Linear(in_channels, num_classes)
+        nn.init.trunc_normal_(self.fc.weight, std=0.02)
+        nn.init.zeros_(self.fc.bias)
+
+    def pre_logits(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
+        """What the last layer makes logits of.
+
+        Args:
+            feats: (B, C, H, W), or the tuple of a backbone, whose last map is taken.
+
+        Returns:
+            (B, C).
+        """
+        return self.norm(last_map(feats)).mean((2, 3))
+
+    def forward(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
+        """Logits (B, num_classes); `feats` as in :meth:`pre_logits`."""
+        return self.fc(self.pre_logits(feats))
+
+
 class LinearClassifier(BaseModule):
     """Global average and a linear layer to class logits: of plain ViTs, whose norm stands before.
 

@@ -31,12 +31,14 @@ from mmeffvit.visualization.attention.rala import weight_maps
 from mmeffvit.visualization.attention.s3a import count_paths, scan_steps
 from mmeffvit.visualization.attention.sec import cluster_maps
 from mmeffvit.visualization.attention.sheet import Section, draw_sheet
+from mmeffvit.visualization.attention.windows import affinity_map
 
 __all__ = [
     "MapRow",
     "MixerCall",
     "Section",
     "TokenMap",
+    "affinity_map",
     "attention_rows",
     "bias_maps",
     "cluster_maps",

@@ -18,16 +18,17 @@ from mmeffvit.visualization.attention.maps import (
 )
 
 
-def window_map(size: tuple[int, int], window: Window) -> Tensor:
+def window_map(size: tuple[int, int], window: Window, padding: str = "even") -> Tensor:
     """Number of the window that each token of a map lies in, row by row: (H, W) int64.
 
     Args:
         size: Rows and columns of the map.
         window: Rows and columns of a window; None is the whole axis.
+        padding: Where the map is continued; see `mmeffvit.ops.map_window_attention`.
     """
-    cut = to_windows(torch.zeros(1, *size, dtype=torch.int64), window)
+    cut = to_windows(torch.zeros(1, *size, dtype=torch.int64), window, padding)
     numbers = torch.arange(len(cut))[:, None, None].expand_as(cut)
-    return from_windows(numbers, size, window)[0]
+    return from_windows(numbers, size, window, padding)[0]
 
 
 @register_drawing(CrossShapedMixer)

@@ -5,14 +5,15 @@ import torch
 
 from mmeffvit.testing import relative_rms_error
 
-from .tiny import ARCHS, build_tiny
+from .tiny import ARCHS, ATTENTION_STAGES, build_tiny
 
 SIZES = [(64, 96), (65, 90), (131, 77)]
 
 
 @pytest.fixture(scope="module", params=[name for name in ARCHS if name != "hybrid"])
 def exported(request):
-    backbone = build_tiny(request.param, out_indices=(0, 1)).eval().requires_grad_(False)
+    stages = ATTENTION_STAGES.get(request.param, (0, 1))
+    backbone = build_tiny(request.param, out_indices=stages).eval().requires_grad_(False)
     sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     program = torch.export.export(backbone, (torch.randn(1, 3, 96, 128),), dynamic_shapes=(sides,))
     return backbone, program

@@ -12,7 +12,8 @@ _SHARED = {
     "mlp_ratios": (2, 2, 2, 2),
     "layer_scale": (None,) * 4,
 }
-#: both kinds of attention of each network are in its first two stages
+#: the attention of a network is in its first two stages; of these, in later ones
+ATTENTION_STAGES = {"uniformer": (2,)}
 ARCHS = {
     "secvit": {**_SHARED, "num_clusters": (4, -1, 2, -1)},
     "ravlt": {**_SHARED, "attention": ("l", "v", "l", "v")},
@@ -50,6 +51,14 @@ ARCHS = {
         "num_heads": (1, 2, 4, 4),
         "mlp_ratio": 2,
         "kernel_size": 3,
+        "layer_scale": 0.5,
+    },
+    "uniformer": {
+        "embed_dims": (16, 32, 64, 64),
+        "depths": (1, 1, 1, 1),
+        "head_dim": 16,
+        "mlp_ratio": 2,
+        "conv_stem": False,
         "layer_scale": 0.5,
     },
     "hybrid": {

@@ -1,0 +1,3 @@
+_base_ = "./fpn_uniformer-s-h14_8xb4-80k_ade20k-512x512.py"
+
+model = dict(backbone=dict(arch="base", drop_path_rate=0.2))

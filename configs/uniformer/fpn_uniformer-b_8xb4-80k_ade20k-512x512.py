@@ -1,0 +1,3 @@
+_base_ = "./fpn_uniformer-b-h14_8xb4-80k_ade20k-512x512.py"
+
+model = dict(backbone=dict(attention="global"))

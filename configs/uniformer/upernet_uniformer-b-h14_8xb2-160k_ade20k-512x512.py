@@ -1,0 +1,3 @@
+_base_ = "./upernet_uniformer-s-h14_8xb2-160k_ade20k-512x512.py"
+
+model = dict(backbone=dict(arch="base", drop_path_rate=0.4))
