@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 # floors of the house, lowest first; a module imports from its own floor or from below
 FLOORS = [
-    {"registry", "errors", "configs", "structures", "files", "literals", "version"},
+    {"registry", "errors", "configs", "structures", "files", "version"},
     {"ops"},
     {"compat"},  # what mmcv's compiled operators are replaced by calls our ops
     {"layers"},

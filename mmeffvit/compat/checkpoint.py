@@ -20,7 +20,6 @@ from mmeffvit import files
 from mmeffvit.compat.config import replace
 from mmeffvit.errors import CheckpointError
 from mmeffvit.files import numpy_globals, with_name
-from mmeffvit.literals import values_of_text
 
 _SCHEDULER = "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler"
 
@@ -120,6 +119,8 @@ def _without_programs(checkpoint: Any, file: Any) -> Any:
     Raises:
         CheckpointError: The text does more than assign values.
     """
+    from mmeffvit.configs import values_of_text
+
     if files.is_trusted(file) or not isinstance(checkpoint, Mapping):
         return checkpoint
     hub = checkpoint.get("message_hub")

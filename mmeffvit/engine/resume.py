@@ -11,8 +11,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmeffvit.checkpoint import CheckpointError, read_checkpoint
-from mmeffvit.configs import Place, lookup, walk
-from mmeffvit.literals import values_of_text
+from mmeffvit.configs import Place, lookup, values_of_text, walk
 
 # What mmengine's Runner.resume reads.
 _TRAINING_STATE = ("state_dict", "optimizer", "meta", "message_hub")
