@@ -129,6 +129,7 @@ def check_prediction(args, words):
 PARSED = {
     "tools/train.py": check_launch,
     "tools/test.py": check_launch,
+    "tools/check_data.py": check_launch,
     "tools/predict.py": check_prediction,
     "tools/convert_checkpoint.py": check_conversion,
     "tools/visualize/attention.py": check_attention,

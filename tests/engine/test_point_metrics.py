@@ -186,6 +186,17 @@ def test_nothing_found_and_nothing_there():
         det_metric(iou_thrs={"Car": 70})
 
 
+def test_without_labels_nothing_is_measured():
+    bare = seg_sample([0, 1], [0, 1])
+    del bare.eval_ann_info
+    assert evaluate(seg_metric(), [bare, bare]) == {}
+    with pytest.raises(ValueError, match="1 of 2 samples have no labels"):
+        evaluate(seg_metric(), [bare, seg_sample([0, 1], [0, 1])])
+    sweep = det_sample([car(5)], [0.9], [2], [car(5)], [2])
+    sweep.eval_ann_info = {}
+    assert evaluate(det_metric(), [sweep]) == {}
+
+
 def reference(samples, label, threshold):
     """AP of a class, one detection and one recall after the other."""
     middle = torch.zeros(7, 7).fill_diagonal_(1)

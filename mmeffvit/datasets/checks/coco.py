@@ -6,14 +6,16 @@ it. One pass over the file; of the images all names are looked for, and some are
 
 from __future__ import annotations
 
+import gc
 import json
-import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mmeffvit.datasets.checks.findings import (
     Finding,
@@ -32,8 +34,17 @@ _NEEDED = {
     "annotations": ("id", "image_id", "category_id", "bbox", "area"),
     "categories": ("id", "name"),
 }
-#: keys that pycocotools asks for when it measures
-_MEASURED = ("iscrowd",)
+#: what their values must be
+_KINDS = {
+    "id": ((int, str), "number or text"),
+    "image_id": ((int, str), "number or text"),
+    "category_id": ((int, str), "number or text"),
+    "file_name": ((str,), "text"),
+    "name": ((str,), "text"),
+    "height": ((int,), "whole number"),
+    "width": ((int,), "whole number"),
+    "bbox": ((list,), "list"),
+}
 #: pixels by which a box may reach beyond the image: annotators round
 _SLACK = 2
 
@@ -59,25 +70,40 @@ def check_coco(
         sample: How many images are opened.
     """
     path = str(path)
-    try:
-        content = json.loads(Path(path).read_bytes())
-    except (OSError, ValueError) as problem:
-        return [error(path, f"cannot be read as JSON: {problem}", todo="Restore or write it again")]
-    findings = _check_form(content, path)
-    if findings:
-        return findings
-    if classes is not None:
-        findings += check_classes(classes, path)
+    with _without_collection():
+        try:
+            content = json.loads(Path(path).read_bytes())
+        except (OSError, ValueError) as problem:
+            todo = "Restore or write it again"
+            return [error(path, f"cannot be read as JSON: {problem}", todo=todo)]
+        findings = _check_form(content, path)
         if findings:
             return findings
-        names = [category["name"] for category in content["categories"]]
-        findings += check_names(classes, names, path, in_order=True)
-    objects = _Objects(content, classes, with_masks, measured)
-    findings += _check_ids(content, path)
-    findings += objects.findings(path, training)
-    if images is not None:
-        findings += check_images(content["images"], str(images), path, sample)
-    return findings
+        findings += _check_categories(content, classes, path)
+        findings += _check_ids(content, path)
+        findings += _check_objects(content, classes, path, with_masks, measured, training)
+        if images is not None:
+            findings += check_images(content["images"], str(images), path, sample)
+        return findings
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Without looking for garbage, which millions of new lists that are none would make slow."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _check_categories(content: Mapping, classes: Sequence[str] | None, path: str) -> list[Finding]:
+    if classes is None:
+        return []
+    names = [category["name"] for category in content["categories"]]
+    return check_classes(classes, path) or check_names(classes, names, path, in_order=True)
 
 
 def _check_form(content: Any, path: str) -> list[Finding]:
@@ -93,24 +119,35 @@ def _check_form(content: Any, path: str) -> list[Finding]:
                 error(path, f"has no list {part!r}; {there}", todo="Export it in COCO's form")
             )
             continue
-        strange = [index for index, entry in enumerate(entries) if not isinstance(entry, Mapping)]
+        strange = [index for index, entry in enumerate(entries) if type(entry) is not dict]
         if strange:
             findings.append(error(path, f"has {part} that are no dicts", strange))
             continue
         for key in keys:
-            lacking = [
-                entry.get("id", f"no. {index}")
-                for index, entry in enumerate(entries)
-                if entry.get(key) is None
-            ]
-            if lacking:
-                findings.append(error(path, f"{part} have no {key!r}", lacking, _FILL.get(key, "")))
+            findings += _check_key(part, key, entries, path)
     return findings
 
 
+def _check_key(part: str, key: str, entries: Sequence[Mapping], path: str) -> list[Finding]:
+    """Whether all entries of a list have a key, and values of the kind that it must have."""
+    values = [entry.get(key) for entry in entries]
+    kinds, words = _KINDS.get(key, (None, ""))
+    # two passes in C; what is wrong is looked for only if something is
+    if None in values:
+        what, wrong = f"have no {key!r}", [value is None for value in values]
+    elif kinds is not None and not set(map(type, values)) <= set(kinds):
+        what = f"have a {key!r} that is no {words}"
+        wrong = [type(value) not in kinds for value in values]
+    else:
+        return []
+    rows = [row for row, bad in enumerate(wrong) if bad]
+    ids = [entries[row].get("id", f"no. {row}") for row in rows]
+    return [error(path, f"{part} {what}", ids, _FILL.get(key, ""))]
+
+
+#: what to do where a key is missing
 _FILL = {
     "area": "Add the area in pixels: of the mask, or width times height of the box",
-    "iscrowd": "Add iscrowd=0, or 1 for groups of objects",
 }
 
 
@@ -164,137 +201,146 @@ def _check_ids(content: Mapping, path: str) -> list[Finding]:
 
 
 def _twice(ids: Iterable) -> list:
-    return [entry for entry, count in Counter(map(_hashable, ids)).items() if count > 1]
+    return [entry for entry, count in Counter(ids).items() if count > 1]
 
 
-def _hashable(value: Any) -> Any:
-    return value if isinstance(value, (int, str, float)) else str(value)
+def _check_objects(
+    content: Mapping,
+    classes: Sequence[str] | None,
+    path: str,
+    with_masks: bool,
+    measured: bool,
+    training: bool,
+) -> list[Finding]:
+    """What is wrong with the objects of the classes."""
+    sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
+    used = {
+        category["id"]
+        for category in content["categories"]
+        if classes is None or category["name"] in set(classes)
+    }
+    objects = [
+        annotation
+        for annotation in content["annotations"]
+        if annotation["category_id"] in used and annotation["image_id"] in sizes
+    ]
+    if not content["images"]:
+        return [error(path, "has no images")]
+    if not objects:
+        # without a category in common that has been said
+        make = error if training else warning
+        return [make(path, "has no object of the classes of the config")] if used else []
+    image_sizes = np.array([sizes[each["image_id"]] for each in objects], float)
+    findings = _check_boxes(objects, image_sizes, path)
+    if measured:
+        lacking = [each["id"] for each in objects if each.get("iscrowd") is None]
+        what = "without 'iscrowd', which is needed to measure"
+        todo = "Add iscrowd=0, or 1 for groups of objects"
+        findings += _some(error, path, what, lacking, todo)
+    if with_masks:
+        findings += _check_masks(objects, image_sizes, path, measured)
+    return findings
 
 
-@dataclass
-class _Objects:
-    """What one pass over the annotations finds: kind of fault -> ids."""
-
-    content: Mapping
-    classes: Sequence[str] | None
-    with_masks: bool
-    measured: bool
-    ids: dict[str, list] = field(default_factory=dict)
-
-    def findings(self, path: str, training: bool) -> list[Finding]:
-        sizes = {i["id"]: (i["width"], i["height"]) for i in self.content["images"]}
-        used = {
-            category["id"]
-            for category in self.content["categories"]
-            if self.classes is None or category["name"] in set(self.classes)
-        }
-        counted = 0
-        for annotation in self.content["annotations"]:
-            size = sizes.get(annotation["image_id"])
-            if size is None or annotation["category_id"] not in used:
-                continue
-            counted += 1
-            for problem in self._problems(annotation, size):
-                self.ids.setdefault(problem, []).append(annotation["id"])
-        return [*self._report(path, counted), *self._nothing(path, used, counted, training)]
-
-    def _problems(self, annotation: Mapping, size: Sequence[float]) -> Iterator[str]:
-        box = annotation["bbox"]
-        if len(box) != 4 or not all(_is_number(value) for value in (*box, annotation["area"])):
-            yield "no box"
-            return
-        x, y, w, h = box
-        if w < 1 or h < 1 or annotation["area"] <= 0:
-            yield "no area"
-        elif x >= size[0] or y >= size[1] or x + w <= 0 or y + h <= 0:
-            yield "outside"
-        elif min(x, y) < -_SLACK or x + w > size[0] + _SLACK or y + h > size[1] + _SLACK:
-            yield "partly outside"
-        if self.measured and any(annotation.get(key) is None for key in _MEASURED):
-            yield "iscrowd"
-        if self.with_masks:
-            yield from _mask_problems(annotation.get("segmentation"), size)
-
-    def _report(self, path: str, counted: int) -> Iterator[Finding]:
-        beyond = len(self.ids.get("outside", ())) + len(self.ids.get("partly outside", ()))
-        if beyond > counted / 2 and self._all_corners():
-            yield error(
-                path,
-                f"{beyond} of {counted} boxes reach beyond their images, but would fit as "
-                "(x0, y0, x1, y1)",
-                todo="Write COCO's boxes as (x, y, width, height)",
-            )
-        for problem, (make, what, todo) in self._words().items():
-            if problem in self.ids:
-                ids = self.ids[problem]
-                yield make(path, f"{plural(len(ids), 'object')} {what}", ids, todo)
-
-    def _all_corners(self) -> bool:
-        sizes = {i["id"]: (i["width"], i["height"]) for i in self.content["images"]}
-        boxes = [
-            (a["bbox"], sizes[a["image_id"]])
-            for a in self.content["annotations"]
-            if a["image_id"] in sizes and len(a["bbox"]) == 4
-        ]
-        return all(_fits_as_corners(box, size) for box, size in boxes)
-
-    def _words(self) -> dict:
-        polygon = error if self.measured else warning
-        lost = "Such objects are left out of training; mend them or take them out"
-        return {
-            "no box": (error, "without a box of four finite numbers", ""),
-            "no area": (warning, "with a box or an area of less than a pixel", lost),
-            "outside": (warning, "outside of the image", lost),
-            "partly outside": (warning, "reaching beyond the edge of the image", ""),
-            "iscrowd": (error, "without 'iscrowd', which is needed to measure", _FILL["iscrowd"]),
-            "no mask": (
-                error,
-                "without a mask ('segmentation'), which the model needs",
-                "Add masks, or train a model of boxes only",
-            ),
-            "polygon": (
-                polygon,
-                "with polygons of fewer than three points",
-                "Give each polygon at least three points, or take the object out",
-            ),
-            "rle": (
-                error,
-                "with a run-length mask of another size than the image",
-                "Its 'size' is (height, width)",
-            ),
-            "mask": (error, "with a 'segmentation' that is no polygons and no run lengths", ""),
-        }
-
-    def _nothing(self, path: str, used: set, counted: int, training: bool) -> Iterator[Finding]:
-        if not self.content["images"]:
-            yield error(path, "has no images")
-        elif used and (not counted or counted == len(self.ids.get("no area", ()))):
-            make = error if training else warning
-            yield make(path, "has no object of the classes of the config")
+def _some(make: Callable, path: str, what: str, ids: Sequence, todo: str = "") -> list[Finding]:
+    """A finding about some objects, if there are any."""
+    return [make(path, f"{plural(len(ids), 'object')} {what}", ids, todo)] if len(ids) else []
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _check_boxes(objects: Sequence[Mapping], sizes: np.ndarray, path: str) -> list[Finding]:
+    boxes = _numbers([each["bbox"] for each in objects], 4)
+    areas = _numbers([[each["area"]] for each in objects], 1)[:, 0]
+    known = np.isfinite(boxes).all(1) & np.isfinite(areas)
+    starts, sides = boxes[:, :2], boxes[:, 2:]
+    ends = starts + sides
+    with np.errstate(invalid="ignore"):
+        no_area = known & ((sides < 1).any(1) | (areas <= 0))
+        left = known & ~no_area
+        outside = left & ((starts >= sizes) | (ends <= 0)).any(1)
+        beyond = left & ((starts < -_SLACK) | (ends > sizes + _SLACK)).any(1)
+        corners = ((starts < sides) & (sides <= sizes + _SLACK)).all(1)
+
+    def ids(rows: np.ndarray) -> list:
+        return [objects[row]["id"] for row in np.flatnonzero(rows)]
+
+    findings = _some(error, path, "without a box of four finite numbers", ids(~known))
+    if beyond.sum() > len(objects) / 2 and corners[known].all():
+        what = f"{beyond.sum()} of {len(objects)} boxes reach beyond their images, but would fit as"
+        todo = "Write COCO's boxes as (x, y, width, height)"
+        findings.append(error(path, f"{what} (x0, y0, x1, y1)", todo=todo))
+    todo = "Such objects are left out of training; mend them or take them out"
+    what = "with a box or an area of less than a pixel"
+    findings += _some(warning, path, what, ids(no_area), todo)
+    findings += _some(warning, path, "outside of the image", ids(outside), todo)
+    what = "reaching beyond the edge of the image"
+    return findings + _some(warning, path, what, ids(beyond & ~outside))
 
 
-def _fits_as_corners(box: Sequence[float], size: Sequence[float]) -> bool:
-    x0, y0, x1, y1 = box
-    return x0 < x1 <= size[0] + _SLACK and y0 < y1 <= size[1] + _SLACK
+def _numbers(rows: Sequence, columns: int) -> np.ndarray:
+    """(n, columns) float64; rows of anything but so many numbers are NaN."""
+    try:
+        array = np.array(rows)
+        if array.dtype.kind in "fiu" and array.shape == (len(rows), columns):
+            return array.astype(float)
+    except (ValueError, OverflowError):  # rows of different lengths, or enormous numbers
+        pass
+    array = np.full((len(rows), columns), np.nan)
+    for index, row in enumerate(rows):
+        if len(row) == columns and all(type(value) in (int, float) for value in row):
+            array[index] = row
+    return array
 
 
-def _mask_problems(mask: Any, size: Sequence[float]) -> Iterator[str]:
+def _check_masks(
+    objects: Sequence[Mapping], sizes: np.ndarray, path: str, measured: bool
+) -> list[Finding]:
+    ids: dict[str, list] = {}
+    for each, size in zip(objects, sizes.tolist()):
+        problem = _mask_problem(each.get("segmentation"), size)
+        if problem:
+            ids.setdefault(problem, []).append(each["id"])
+    texts = (
+        (
+            "no mask",
+            error,
+            "without a mask ('segmentation'), which the model needs",
+            "Add masks, or train a model of boxes only",
+        ),
+        (
+            "polygon",
+            error if measured else warning,
+            "with polygons of fewer than three points",
+            "Give each polygon at least three points, or take the object out",
+        ),
+        (
+            "rle",
+            error,
+            "with a run-length mask of another size than the image",
+            "Its 'size' is (height, width)",
+        ),
+        ("mask", error, "with a 'segmentation' that is no polygons and no run lengths", ""),
+    )
+    return [
+        finding
+        for problem, make, what, todo in texts
+        for finding in _some(make, path, what, ids.get(problem, ()), todo)
+    ]
+
+
+def _mask_problem(mask: Any, size: Sequence[float]) -> str | None:
+    """What is wrong with a mask in an image of `size` (width, height)."""
     if not mask:
-        yield "no mask"
-    elif isinstance(mask, list):
-        if not all(isinstance(polygon, list) for polygon in mask):
-            yield "mask"
-        elif any(len(polygon) < 6 or len(polygon) % 2 for polygon in mask):
-            yield "polygon"
-    elif isinstance(mask, Mapping) and "counts" in mask and "size" in mask:
-        if list(mask["size"]) != [size[1], size[0]]:
-            yield "rle"
-    else:
-        yield "mask"
+        return "no mask"
+    if isinstance(mask, list):
+        for polygon in mask:
+            if type(polygon) is not list:
+                return "mask"
+            if len(polygon) < 6 or len(polygon) % 2:
+                return "polygon"
+        return None
+    if isinstance(mask, Mapping) and "counts" in mask and "size" in mask:
+        return None if list(mask["size"]) == [size[1], size[0]] else "rle"
+    return "mask"
 
 
 def check_images(

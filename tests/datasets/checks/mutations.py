@@ -194,6 +194,17 @@ for name, words, change in (
 ):
     add("coco", name, "warning", words, update(change))
 
+for part, key, value in (
+    ("images", "file_name", 17),
+    ("images", "height", "48"),
+    ("images", "id", [1]),
+    ("annotations", "bbox", {"x": 1}),
+    ("annotations", "image_id", 1.5),
+    ("categories", "name", 5),
+):
+    add("coco", f"{key} of {part} is {value!r}", "error", f"{part} have a '{key}' that is no",
+        each(part, lambda entry, key=key, value=value: entry.update({key: value})))  # fmt: skip
+
 
 @error("coco", "without 'iscrowd'")
 def no_iscrowd_to_measure_by(root, cfg):

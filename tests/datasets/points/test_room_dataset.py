@@ -61,6 +61,47 @@ def test_own_classes_in_this_layout(room_root):
     data = build("S3DIS", room_root, areas=(1,), metainfo={"classes": ("thing",)})
     assert data.get_data_info(0)["num_classes"] == 1
     assert data.metainfo["label2cat"] == {0: "thing"}
+    assert "palette" not in data.metainfo
+
+
+def test_rooms_of_your_own(tmp_path):
+    """Folders of .npy files, other names, another label for what is not known."""
+    room = make_room(num_classes=3)
+    labels = room["semantic_gt"][:, 0].copy()
+    labels[labels == 255] = -1
+    (tmp_path / "mine/kitchen").mkdir(parents=True)
+    for key, value in {"coord": room["coord"], "color": room["color"], "segment": labels}.items():
+        np.save(tmp_path / f"mine/kitchen/{key}.npy", value)
+    torch.save(make_room(num_classes=2), tmp_path / "mine/bath.pth")
+    data = build(
+        "",
+        tmp_path,
+        folders=["mine"],
+        semantic_key="segment",
+        ignore_index=-1,
+        metainfo={"classes": ("floor", "wall", "rest")},
+        pipeline=[{"type": "mmeffvit.LoadRoomFromFile"}],
+    )
+    names = [Path(data.get_data_info(index)["lidar_path"]).name for index in range(len(data))]
+    assert names == ["bath.pth", "kitchen"]
+    loaded = data[1]
+    assert loaded["pts_semantic_mask"].tolist() == np.where(labels < 0, 255, labels).tolist()
+    assert loaded["coord"] == pytest.approx(room["coord"], abs=1e-6)
+    with pytest.raises(RoomFileError, match=r"bath.pth has no \['segment'\]"):
+        data[0]
+    assert data.metainfo["ignore_index"] == 255, "what models get"
+    with pytest.raises(ValueError, match="needs metainfo"):
+        build("", tmp_path, folders=["mine"])
+    (tmp_path / "mine/kitchen/segment.npy").write_bytes(b"")
+    with pytest.raises(RoomFileError, match=r"cannot read .*segment.npy"):
+        data[1]
+
+
+def test_no_code_in_npy_files_runs(tmp_path):
+    (tmp_path / "room").mkdir()
+    np.save(tmp_path / "room/coord.npy", np.array([{"a": 1}], object), allow_pickle=True)
+    with pytest.raises(RoomFileError, match="array of numbers"):
+        read_room(tmp_path / "room")
 
 
 def test_scannet_has_two_sets_of_classes_and_a_split_without(room_root):

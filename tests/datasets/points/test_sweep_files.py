@@ -4,12 +4,18 @@ import json
 import math
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import MODELS, DefaultScope
 
 from mmeffvit.registry import DATASETS, TRANSFORMS
 
+ROOT = Path(__file__).parents[3]
 # LiDAR x ahead, y left, z up; camera x right, y down, z ahead, 0.3 m before and 0.1 m below
 CALIBRATION = """P0: 0 0 0 0 0 0 0 0 0 0 0 0
 P2: 700 0 600 0 0 700 180 0 0 0 1 0
@@ -123,6 +129,46 @@ def test_kitti_errors_name_the_file(kitti):
     (kitti / "training/calib/000000.txt").write_text("P2: 1 2 3\n")
     with pytest.raises(ValueError, match=r"000000.txt needs R0_rect with 9 numbers, found none"):
         sweeps(kitti)
+
+
+def test_sweeps_without_labels_are_tested(kitti):
+    pack = {"type": "mmeffvit.PackPointInputs", "feat_keys": ("coord", "intensity")}
+    for path in (kitti / "training/label_2").iterdir():
+        path.unlink()
+    bare = {"with_label": False, "pipeline": [{"type": "mmeffvit.LoadPointsFromFile"}, pack]}
+    dataset = sweeps(kitti, ann_file="ImageSets/val.txt", test_mode=True, **bare)
+    assert dataset[0]["inputs"]["points"].shape == (5, 4)
+    assert "gt_instances_3d" not in dataset[0]["data_samples"]
+    assert dataset[0]["data_samples"].eval_ann_info == {}
+    with pytest.raises(ValueError, match="without labels nothing can be trained"):
+        sweeps(kitti, **bare)
+
+
+def test_own_classes_have_no_colours_of_others(kitti):
+    dataset = sweeps(kitti, metainfo={"classes": ("Tram", "Car")})
+    assert dataset[1]["gt_labels_3d"].tolist() == [1, 1, 0]
+    assert "palette" not in dataset.metainfo
+    assert len(sweeps(kitti).metainfo["palette"]) == 3
+
+
+@pytest.mark.parametrize("rows", [[0, 1], [1, 1]])
+def test_empty_sweeps_are_trained_on(kitti, rows):
+    """Alone or beside others, through the pipeline, the model and its losses."""
+    cfg = Config.fromfile(ROOT / "configs/demo/flatformer_sweeps_demo.py")
+    rng = np.random.default_rng(0)
+    points = (rng.random((300, 4)) * (30, 10, 3, 1) - (0, 5, 1.7, 0)).astype(np.float32)
+    points.tofile(kitti / "training/velodyne/000000.bin")
+    (kitti / "training/velodyne/000007.bin").write_bytes(b"")
+    steps = [s for s in cfg.train_dataloader.dataset.pipeline if "ObjectSample" not in s["type"]]
+    dataset = sweeps(kitti, pipeline=steps)
+    with DefaultScope.overwrite_default_scope("mmeffvit"):
+        model = MODELS.build(cfg.model).train()
+    batch = model.data_preprocessor(pseudo_collate([dataset[row] for row in rows]), training=True)
+    assert len(batch["inputs"]["points"][-1]) == 0
+    losses = model(**batch, mode="loss")
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(value).all() for value in losses.values())
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
 def waymo_infos(poses=True):
