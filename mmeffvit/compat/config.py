@@ -4,6 +4,8 @@ mmengine turns the prefix into the name of a pip distribution and that into a fo
 forks (module mmseg, but no distribution mmsegmentation), and mmengine <= 0.10.7 misses editable
 installs and needs pkg_resources, which setuptools >= 82 no longer has. It also reads all metafiles
 of the package for every such base, which takes a third of a second: here they are read once.
+A run lays out its config anew for its log, for each visualizer and for every checkpoint that it
+saves, half a second each time: here once for as long as nothing changes in it.
 
 It also builds what such a base configures in the scope of the prefix. Configs of mmeffvit configure
 the toolboxes' models, whose names are not in its scope, and name what is its own as `mmeffvit.X`:
@@ -30,6 +32,7 @@ def repair_prefixes() -> None:
         utils.load = functools.lru_cache(maxsize=None)(utils.load)  # only metafiles, not changed
 
     _leave_scope_of_inherited_configs()
+    _lay_out_once()
     MODULE2PACKAGE.setdefault("mmeffvit", "mmeffvit")
     for module, package in MODULE2PACKAGE.items():
         if not _is_distribution(package) and importlib.util.find_spec(module) is not None:
@@ -52,6 +55,26 @@ def _leave_scope_of_inherited_configs() -> None:
         return path, None if scope == "mmeffvit" else scope
 
     Config._get_cfg_path = staticmethod(find_config)
+
+
+def _lay_out_once() -> None:
+    from mmengine.config import Config
+
+    lay_out = Config.pretty_text.fget
+    if hasattr(lay_out, "__wrapped__"):
+        return
+    texts: dict[str, str] = {}  # of the last config alone
+
+    @functools.wraps(lay_out)
+    def pretty_text(config: Config) -> str:
+        content = repr((config._cfg_dict, config._format_python_code))
+        if content not in texts:
+            text = lay_out(config)
+            texts.clear()
+            texts[content] = text
+        return texts[content]
+
+    Config.pretty_text = property(pretty_text)
 
 
 def _is_distribution(package: str) -> bool:

@@ -1,5 +1,6 @@
 """Config inheritance with the prefix of a package."""
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,28 @@ def test_metafiles_are_read_once(tmp_path):
     assert files > 50
     assert Config.fromfile(path).default_scope == "mmdet"
     assert utils.load.cache_info().misses == files
+
+
+def test_text_is_laid_out_once_for_as_long_as_nothing_changes(monkeypatch):
+    from mmengine.config import Config
+    from yapf.yapflib import yapf_api
+
+    laid_out = []
+
+    def lay_out(text, **style):
+        laid_out.append(text)
+        return format_code(text, **style)
+
+    format_code = yapf_api.FormatCode
+    # mmengine 0.10.7 imports it once, later ones whenever they use it
+    for module in (yapf_api, import_module("mmengine.config.config")):
+        monkeypatch.setattr(module, "FormatCode", lay_out, raising=False)
+    cfg = Config({"model": {"unlike": "others"}})
+    text = cfg.pretty_text
+    assert text == "model = dict(unlike='others')\n"
+    assert cfg.pretty_text == text == Config(cfg.to_dict()).pretty_text
+    assert len(laid_out) == 1
+    cfg.model.unlike = "itself"
+    assert cfg.pretty_text == "model = dict(unlike='itself')\n"
+    assert len(laid_out) == 2
+    assert Config(cfg.to_dict(), format_python_code=False).pretty_text != cfg.pretty_text
