@@ -1,5 +1,8 @@
 """What the tests of the pyramid's networks check alike."""
 
+from contextlib import contextmanager
+from unittest import mock
+
 import pytest
 import torch
 
@@ -49,6 +52,18 @@ def check_implementations_agree(cls, arch, x):
         results.append(torch.autograd.grad(loss, list(network.parameters())))
     for actual, expected in zip(*results):
         torch.testing.assert_close(actual, expected, atol=1e-6, rtol=1e-6)
+
+
+@contextmanager
+def quick_tracing():
+    """Half the time of torch.compile and torch.export goes into what nobody here looks at.
+
+    Graphs are printed for a log that is off, and shapes that are expressions are copied into a
+    cache whose entries hardly serve again.
+    """
+    silent = mock.patch.object(torch.fx.GraphModule, "print_readable", return_value="")
+    with silent, torch._dynamo.config.patch(fake_tensor_cache_enabled=False):
+        yield
 
 
 class TensorSizes(torch.overrides.TorchFunctionMode):

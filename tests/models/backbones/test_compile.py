@@ -1,4 +1,9 @@
-"""torch.compile with sizes that stay dynamic: one graph, and the results of eager mode."""
+"""torch.compile with sizes that stay dynamic: one graph, and the results of eager mode.
+
+Every network is captured with sizes that are symbols, which is where graphs break and sizes become
+numbers, and its graph is differentiated by the compiler with sizes that are numbers, in a third of
+the time. Both at once are for those that the compiler sees something special of.
+"""
 
 import shutil
 
@@ -8,6 +13,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from mmeffvit.testing import relative_rms_error
 
+from .checks import quick_tracing
 from .tiny import ARCHS, ATTENTION_STAGES, build_tiny
 
 # the first one is not square, as a compiler takes equal sides for sides that are always equal
@@ -23,12 +29,18 @@ def outputs_and_gradients(backbone, forward, x):
     return [out.detach() for out in outs], torch.autograd.grad(loss, [x, *parameters])
 
 
-def check(name, backend, sizes, out_indices):
+@pytest.fixture(scope="module", autouse=True)
+def _quick():
+    with quick_tracing():
+        yield
+
+
+def check(name, backend, sizes, out_indices, dynamic=True):
     backbone = build_tiny(name, out_indices=out_indices, norm_eval=True).train()
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     counter = CompileCounterWithBackend(backend)
-    compiled = torch.compile(backbone, backend=counter, dynamic=True)
+    compiled = torch.compile(backbone, backend=counter, dynamic=dynamic)
     compilations = []
     for size in sizes:
         # torch itself picks the algorithm of a convolution of one small image by its size
@@ -48,7 +60,19 @@ def check(name, backend, sizes, out_indices):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ARCHS if name != "hybrid"])
 def test_one_graph_for_all_sizes(name):
-    check(name, "aot_eager", SIZES, out_indices=ATTENTION_STAGES.get(name, (0, 1)))
+    check(name, "eager", SIZES, out_indices=ATTENTION_STAGES.get(name, (0, 1)))
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHS if name != "hybrid"])
+def test_differentiated_by_the_compiler(name):
+    stages = ATTENTION_STAGES.get(name, (0, 1))
+    check(name, "aot_eager", SIZES[1:2], out_indices=stages, dynamic=False)
+
+
+@pytest.mark.slow
+def test_operator_with_shapes_and_gradients_of_its_own():
+    """What the compiler knows of neighbourhood attention is what we tell it, for all sizes."""
+    check("dinat", "aot_eager", SIZES, out_indices=(0,))
 
 
 @pytest.mark.slow
