@@ -1,5 +1,6 @@
 """The table of methods: it fits the installed zoo, and what it says of a config still holds."""
 
+import functools
 import importlib.util
 import re
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from maintenance.swap_zoo import methods, sweep, table, trial
-from mmeffvit.swap import SwapError, swap_backbone
+from mmeffvit.swap import SwapError, api, swap_backbone
 
 DOCS = Path(__file__).parents[2] / "docs"
 ROWS = sweep.read_rows(DOCS / "swap_table.csv")
@@ -43,6 +44,24 @@ def test_pyramids_work():
             assert row["without_gradient"] == "0", row
 
 
+@pytest.fixture(scope="module")
+def measured_once():
+    """Most configs have the same few backbones: each is measured for the first one alone."""
+    measure, measured = api.measure_backbone, {}
+
+    @functools.wraps(measure)
+    def remember(cfg, scope):
+        key = repr((cfg, scope))
+        if key not in measured:
+            measured[key] = measure(cfg, scope)
+        return measured[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "measure_backbone", remember)
+        yield
+
+
+@pytest.mark.usefixtures("measured_once")
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_every_config_swaps(shard):
     rows = [row for row in ROWS if row["config"] and installed(row)]
