@@ -47,9 +47,12 @@ MODELS = LazyRegistry(
     parent=MMENGINE_MODELS,
     scope=_SCOPE,
     locations=["mmeffvit.layers", "mmeffvit.models"],
-    modules=dict.fromkeys(
-        ("BatchNormClsHead", "ConvClsHead", "NormClsHead"), "mmeffvit.classification.heads"
-    ),
+    modules={
+        **dict.fromkeys(
+            ("BatchNormClsHead", "ConvClsHead", "NormClsHead"), "mmeffvit.classification.heads"
+        ),
+        **dict.fromkeys(("DenseT2T", "DenseTNT"), "mmeffvit.classification.backbones"),
+    },
 )
 DATASETS = LazyRegistry(
     "dataset",

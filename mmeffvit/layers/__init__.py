@@ -4,21 +4,27 @@ from mmeffvit.layers.block import Block
 from mmeffvit.layers.context import Context, MapContext
 from mmeffvit.layers.depthwise import DepthwiseConv2d
 from mmeffvit.layers.drop_path import DropPath
-from mmeffvit.layers.ffn import MLP, ConvFFN, MixFFN
+from mmeffvit.layers.ffn import MLP, ConvFFN, GatedConvFFN, MixFFN
 from mmeffvit.layers.mixers import (
     CrossShapedAttention,
     CrossShapedMixer,
     DeformableAttention,
     DeformableMixer,
+    FusionMixer,
+    GatedConvMixer,
     GatedSoftmaxMixer,
+    LinearAttention,
     LocalConvMixer,
     ManhattanAttention,
     MaSAMixer,
     NeighbourhoodAttention,
     NeighbourhoodMixer,
+    PooledAttention,
+    PooledMixer,
     QKVProjection,
     RALAMixer,
     RALAttention,
+    RELAMixer,
     RotarySoftmaxAttention,
     S3AMixer,
     SECAttention,
@@ -29,7 +35,7 @@ from mmeffvit.layers.mixers import (
     TokenMixer,
 )
 from mmeffvit.layers.norm import LayerNorm2d
-from mmeffvit.layers.position_table import PositionTable
+from mmeffvit.layers.position_table import FuzzyPositionTable, PositionTable
 from mmeffvit.layers.scale import LayerScale2d
 from mmeffvit.layers.stem import ConvDownsample, ConvStem
 
@@ -46,9 +52,14 @@ __all__ = [
     "DeformableMixer",
     "DepthwiseConv2d",
     "DropPath",
+    "FusionMixer",
+    "FuzzyPositionTable",
+    "GatedConvFFN",
+    "GatedConvMixer",
     "GatedSoftmaxMixer",
     "LayerNorm2d",
     "LayerScale2d",
+    "LinearAttention",
     "LocalConvMixer",
     "MaSAMixer",
     "ManhattanAttention",
@@ -56,10 +67,13 @@ __all__ = [
     "MixFFN",
     "NeighbourhoodAttention",
     "NeighbourhoodMixer",
+    "PooledAttention",
+    "PooledMixer",
     "PositionTable",
     "QKVProjection",
     "RALAMixer",
     "RALAttention",
+    "RELAMixer",
     "RotarySoftmaxAttention",
     "S3AMixer",
     "SECAttention",

@@ -104,3 +104,48 @@ class PositionTable(nn.Module):
     def _resize(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         resized = F.interpolate(in_full(x), size, mode=self.mode, align_corners=False)
         return resized.to(x.dtype)
+
+
+class FuzzyPositionTable(PositionTable):
+    """A position table that training reads a little beside the token (arXiv 2403.18361, 3.3).
+
+    While training, the token in row i and column j gets what the table has at (i + s, j + t), with
+    s and t drawn anew for each token of each image, uniformly from [-1/2, 1/2], in units of the
+    distance between two tokens of the map at hand. In evaluation s = t = 0, which is bilinear
+    resizing. Beyond the table its border is continued.
+
+    Args:
+        embed_dims: Channels C.
+        size: Rows and columns of the table.
+        extra_tokens: As in `PositionTable`; these are not moved.
+    """
+
+    def __init__(self, embed_dims: int, size: tuple[int, int], extra_tokens: int = 0):
+        super().__init__(embed_dims, size, extra_tokens, mode="bilinear")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H, W)."""
+        if not self.training:
+            return super().forward(x)
+        batch, _, height, width = x.shape
+        moves = torch.rand(batch, height, width, 2, device=x.device) - 0.5
+        return x + self.at(moves)
+
+    def at(self, moves: Tensor) -> Tensor:
+        """(B, C, H, W) table, read by each token so far below and to the right of its place.
+
+        Args:
+            moves: (B, H, W, 2) rows and columns, in units of the distance between two tokens.
+        """
+        places = [
+            2 * (torch.arange(n, device=moves.device) + 0.5) / n - 1 for n in moves.shape[1:3]
+        ]
+        rows = places[0][:, None] + 2 * moves[..., 0] / moves.shape[1]
+        columns = places[1] + 2 * moves[..., 1] / moves.shape[2]
+        # columns come first
+        grid = torch.stack((columns, rows), -1)
+        table = in_full(self._own_map()).expand(len(moves), -1, -1, -1)
+        sampled = F.grid_sample(
+            table, grid.to(table.dtype), padding_mode="border", align_corners=False
+        )
+        return sampled.to(self.table.dtype)

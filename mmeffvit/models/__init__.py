@@ -15,6 +15,7 @@ from mmeffvit.models.backbones import (
     SecViT,
     SSViT,
     UniFormer,
+    ViTAR,
     ViTCoMer,
 )
 from mmeffvit.models.classifier import Classifier, PyramidClassifier
@@ -51,6 +52,7 @@ __all__ = [
     "SSViT",
     "SecViT",
     "UniFormer",
+    "ViTAR",
     "ViTCoMer",
 ]
 

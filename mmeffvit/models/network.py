@@ -52,6 +52,8 @@ class Network(BaseModule):
     official_rules: ClassVar[tuple[KeyRule, ...]] = ()
     #: first parts of names -> why such weights may be missing in a checkpoint
     new_weights: ClassVar[dict[str, str]] = {}
+    #: arguments with which a network has all the weights that a checkpoint of it may hold
+    whole_options: ClassVar[dict[str, Any]] = {}
     #: first parts of names that larger models put beside the network, in files without a prefix
     neighbours: ClassVar[tuple[str, ...]] = ("head", "decode_head")
 
@@ -161,7 +163,7 @@ class Network(BaseModule):
     def _whole_names(self) -> frozenset[str]:
         """Names of the weights that this network has with all its outputs."""
         with torch.device("meta"):
-            return frozenset(type(self)(self.arch).state_dict())
+            return frozenset(type(self)(self.arch, **self.whole_options).state_dict())
 
     def may_be_ignored(self, name: str) -> str | None:
         """Why this weight of a checkpoint need not have a place in the network; None if it must."""
@@ -202,7 +204,7 @@ class Network(BaseModule):
 def _whole_network(cls: type[Network], variant: str) -> Network:
     """The variant with all its outputs, without memory for weights."""
     with torch.device("meta"):
-        return cls(variant)
+        return cls(variant, **cls.whole_options)
 
 
 def own_pretrained(init_cfg: dict | list | None) -> dict | list | None:

@@ -4,6 +4,7 @@ Shapes are written in one alphabet: B batch, C channels, H W map, L tokens, h he
 dimension, K clusters.
 """
 
+from mmeffvit.ops.cell_attention import cell_attention
 from mmeffvit.ops.deformable_attention import deformable_attention
 from mmeffvit.ops.depthwise_conv import depthwise_conv2d
 from mmeffvit.ops.dispatch import UnavailableImplementationError, explain, implementations, select
@@ -16,6 +17,7 @@ from mmeffvit.ops.neighbourhood_attention import (
     neighbourhood_attention,
 )
 from mmeffvit.ops.rala import (
+    linear_attention,
     rala_token_weights,
     rank_augmented_linear_attention,
     rotary_softmax_attention,
@@ -34,6 +36,7 @@ __all__ = [
     "ScanStep",
     "UnavailableImplementationError",
     "apply_rotary",
+    "cell_attention",
     "cluster_sizes",
     "decay_rates",
     "deformable_attention",
@@ -41,6 +44,7 @@ __all__ = [
     "explain",
     "implementations",
     "layer_norm_2d",
+    "linear_attention",
     "manhattan_attention",
     "map_layout",
     "map_window_attention",

@@ -3,15 +3,19 @@
 from mmeffvit.layers.mixers.base import QKVProjection, TokenMixer
 from mmeffvit.layers.mixers.cross_shaped import CrossShapedAttention, CrossShapedMixer
 from mmeffvit.layers.mixers.deformable import DeformableAttention, DeformableMixer
+from mmeffvit.layers.mixers.fusion import FusionMixer
+from mmeffvit.layers.mixers.gated_conv import GatedConvMixer
 from mmeffvit.layers.mixers.local_conv import LocalConvMixer
 from mmeffvit.layers.mixers.masa import ManhattanAttention, MaSAMixer
 from mmeffvit.layers.mixers.neighbourhood import NeighbourhoodAttention, NeighbourhoodMixer
+from mmeffvit.layers.mixers.pooled import PooledAttention, PooledMixer
 from mmeffvit.layers.mixers.rala import (
     GatedSoftmaxMixer,
     RALAMixer,
     RALAttention,
     RotarySoftmaxAttention,
 )
+from mmeffvit.layers.mixers.rela import LinearAttention, RELAMixer
 from mmeffvit.layers.mixers.s3a import S3AMixer, SparseScanAttention
 from mmeffvit.layers.mixers.sec import SECAttention, SECMixer
 from mmeffvit.layers.mixers.softmax import SoftmaxAttention, SoftmaxMixer
@@ -21,15 +25,21 @@ __all__ = [
     "CrossShapedMixer",
     "DeformableAttention",
     "DeformableMixer",
+    "FusionMixer",
+    "GatedConvMixer",
     "GatedSoftmaxMixer",
+    "LinearAttention",
     "LocalConvMixer",
     "MaSAMixer",
     "ManhattanAttention",
     "NeighbourhoodAttention",
     "NeighbourhoodMixer",
+    "PooledAttention",
+    "PooledMixer",
     "QKVProjection",
     "RALAMixer",
     "RALAttention",
+    "RELAMixer",
     "RotarySoftmaxAttention",
     "S3AMixer",
     "SECAttention",

@@ -12,6 +12,7 @@ from mmeffvit.models.backbones.secvit import SecViT
 from mmeffvit.models.backbones.ssvit import SSViT
 from mmeffvit.models.backbones.uniformer import UniFormer
 from mmeffvit.models.backbones.vit_comer import ViTCoMer
+from mmeffvit.models.backbones.vitar import ViTAR
 
 __all__ = [
     "NAT",
@@ -28,5 +29,6 @@ __all__ = [
     "SSViT",
     "SecViT",
     "UniFormer",
+    "ViTAR",
     "ViTCoMer",
 ]

@@ -193,19 +193,20 @@ class BaseBackbone(Network):
         raise NotImplementedError(f"{type(self).__name__} does not say how deep its layers are")
 
 
-def one_per_block(name: str, entry: Any, depth: int) -> list[Any]:
+def one_per_block(name: str, entry: Any, depth: int, unit: str = "block") -> list[Any]:
     """An entry of an arch dict: one value for all blocks, or a sequence of one per block.
 
     Args:
         name: What an error calls it.
         entry: The value or the sequence.
         depth: Number of blocks.
+        unit: What an error calls a block, where the entries are of something else.
     """
     shared = isinstance(entry, (str, Mapping)) or not isinstance(entry, Sequence)
     values = [entry] * depth if shared else list(entry)
     if len(values) != depth:
         raise ValueError(
-            f"{name} has {len(values)} entries for {depth} blocks; give one per block, or a single "
-            "one for all"
+            f"{name} has {len(values)} entries for {depth} {unit}s; give one per {unit}, or a "
+            "single one for all"
         )
     return values

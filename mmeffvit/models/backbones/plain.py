@@ -100,8 +100,9 @@ class PlainViT(BaseBackbone):
       attention over the whole map. Windows need ``extra_tokens=0``.
     - ``layer_scale``: Initial value, or None.
 
-    A network of this kind overrides :meth:`make_patch_embed` or :meth:`make_block`, which are
-    called while it is built, when `arch` is there.
+    A network of this kind overrides :meth:`make_patch_embed`, :meth:`make_position` or
+    :meth:`make_block`, which are called while it is built, when `arch` is there; what it puts
+    before the blocks besides, it does in :meth:`embed`.
 
     Args:
         arch: 'tiny', 'small', 'base' or a dict.
@@ -119,6 +120,8 @@ class PlainViT(BaseBackbone):
         "base": _arch(768, 12),
     }
     drop_path_rates: ClassVar[dict[str, float]] = dict.fromkeys(arch_zoo, 0.1)
+    #: parts before the blocks, with which freezing and layers of decaying rates begin
+    embedding_parts: ClassVar[tuple[str, ...]] = ("patch_embed", "position", "extra_tokens")
     classifier_options: ClassVar[dict[str, Any]] = {"out_type": "class_token"}
     official_rules: ClassVar[tuple[KeyRule, ...]] = (
         *PLAIN_RULES,
@@ -147,7 +150,7 @@ class PlainViT(BaseBackbone):
         self.out_type = out_type
         self.patch_embed = self.make_patch_embed(self.in_channels, dim)
         side = arch["image_size"] // arch["patch_size"]
-        self.position = PositionTable(dim, (side, side), extra)
+        self.position = self.make_position(dim, (side, side), extra)
         self.extra_tokens = nn.Embedding(extra, dim) if extra else None
         last_block = max(arch["depth"] - 1, 1)
         self.blocks = nn.ModuleList(
@@ -166,6 +169,10 @@ class PlainViT(BaseBackbone):
         """Images (B, C, H, W), padded to whole patches, to maps of `dim` channels."""
         patch = self.arch["patch_size"]
         return nn.Conv2d(in_channels, dim, patch, stride=patch)
+
+    def make_position(self, dim: int, size: tuple[int, int], extra_tokens: int) -> PositionTable:
+        """Positions of a map of `size`, and of so many tokens beside it."""
+        return PositionTable(dim, size, extra_tokens)
 
     def make_block(self, index: int, drop_path: float, **options: Any) -> nn.Module:
         """A block: (B, C, H, W) and a context to (B, C, H, W).
@@ -227,14 +234,14 @@ class PlainViT(BaseBackbone):
         """See `BaseBackbone`: layer 0 is the embedding, with positions and extra tokens."""
         last = self.num_built_stages + 1
         part, *rest = param_name.removeprefix(prefix).split(".")
-        if not param_name.startswith(prefix) or part not in (*_EMBEDDING, "blocks"):
+        if not param_name.startswith(prefix) or part not in (*self.embedding_parts, "blocks"):
             return last, last + 1
         return int(rest[0]) + 1 if part == "blocks" else 0, last + 1
 
     def frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:
             return []
-        embedding = [getattr(self, name) for name in _EMBEDDING]
+        embedding = [getattr(self, name, None) for name in self.embedding_parts]
         norms = [n for i, n in self.out_norms.items() if int(i) < self.frozen_stages]
         return [m for m in embedding if m is not None] + [
             *self.blocks[: self.frozen_stages],
@@ -244,9 +251,13 @@ class PlainViT(BaseBackbone):
     def adapt_weight(self, name: str, value: Tensor) -> Tensor | None:
         return self.position.fitted(value) if name == "position.table" else None
 
+    def embed(self, image: Tensor) -> Tensor:
+        """Images to the map that the first block gets, without extra tokens."""
+        return self.position(self.patch_embed(map_layout(self.pad_image(image))))
+
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         self.check_input(image)
-        x = self.position(self.patch_embed(map_layout(self.pad_image(image))))
+        x = self.embed(image)
         size = x.shape[-2:]
         if self.extra_tokens is not None:
             extra = self.extra_tokens.weight + self.position.of_extra_tokens()
@@ -265,7 +276,3 @@ class PlainViT(BaseBackbone):
                 else:
                     outs.append(out)
         return tuple(outs)
-
-
-#: parts that stand before the blocks
-_EMBEDDING = ("patch_embed", "position", "extra_tokens")

@@ -209,6 +209,12 @@ class ConvPyramid(Pyramid):
         """The token mixer of a block; arguments as in :meth:`make_block`."""
         raise NotImplementedError
 
+    def make_ffn(
+        self, stage: int, index: int, dim: int, hidden_dim: int, **options: Any
+    ) -> nn.Module:
+        """The feed-forward network of a block; the other arguments as in :meth:`make_block`."""
+        return ConvFFN(dim, hidden_dim)
+
     def make_stem(self, in_channels: int, dim: int) -> nn.Module:
         if dim % 2:
             raise ValueError(f"embed_dims[0] must be even for the stem, got {dim}")
@@ -223,7 +229,7 @@ class ConvPyramid(Pyramid):
         return Block(
             dim,
             self.make_mixer(stage, index, **options),
-            ConvFFN(dim, int(arch["mlp_ratios"] * dim)),
+            self.make_ffn(stage, index, dim, int(arch["mlp_ratios"] * dim), **options),
             norm=partial(LayerNorm2d, eps=1e-6),
             pos=DepthwiseConv2d(dim, residual=True),
             drop_path=drop_path,
@@ -252,6 +258,13 @@ class PyramidViT(ConvPyramid):
     - ``mixers``: four entries, each a config (``dict(type='mmeffvit.SECMixer', num_clusters=8)``)
       or a list of configs, one per block. ``embed_dims`` and ``num_heads`` are filled in.
     - ``layer_scale``: four initial values, None where a stage has none.
+
+    Args:
+        arch: A dict.
+        ffns: Feed-forward networks, as the mixers are given: one config for all stages, such as
+            ``dict(type='mmeffvit.GatedConvFFN')``, or four entries, each a config or a list of
+            configs, one per block. ``dim`` and ``hidden_dim`` are filled in. None for `ConvFFN`.
+        **kwargs: Those of `BaseBackbone`.
     """
 
     arch_keys: ClassVar[tuple[str, ...]] = (
@@ -264,7 +277,17 @@ class PyramidViT(ConvPyramid):
     )
     stage_keys: ClassVar[tuple[str, ...]] = arch_keys
 
-    def make_mixer(self, stage: int, index: int) -> nn.Module:
+    def __init__(
+        self,
+        arch: Mapping[str, Any],
+        *args: Any,
+        ffns: Mapping[str, Any] | Sequence[Any] | None = None,
+        **kwargs: Any,
+    ):
+        ffns = {"type": "mmeffvit.ConvFFN"} if ffns is None else ffns
+        super().__init__(arch, *args, block_options={"ffns": ffns}, **kwargs)
+
+    def make_mixer(self, stage: int, index: int, **options: Any) -> nn.Module:
         mixers, depth = self.arch["mixers"][stage], self.arch["depths"][stage]
         if not isinstance(mixers, Mapping) and len(mixers) != depth:
             raise ValueError(
@@ -278,3 +301,11 @@ class PyramidViT(ConvPyramid):
                 "num_heads": self.arch["num_heads"][stage],
             }
         )
+
+    def make_ffn(
+        self, stage: int, index: int, dim: int, hidden_dim: int, ffns: Any = None
+    ) -> nn.Module:
+        of_stage = one_per_block("ffns", ffns, self.num_stages, "stage")[stage]
+        depth = self.arch["depths"][stage]
+        config = one_per_block(f"ffns[{stage}]", of_stage, depth)[index]
+        return MODELS.build({**config, "dim": dim, "hidden_dim": hidden_dim})

@@ -1,4 +1,7 @@
-"""The two attentions of RAVLT (arXiv 2411.07635, section 3): rank-augmented linear, softmax."""
+"""The two attentions of RAVLT (arXiv 2411.07635, section 3): rank-augmented linear, softmax.
+
+And plain linear attention (arXiv 2006.16236), which the first one is with equal weights.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,28 @@ from torch import Tensor
 
 from mmeffvit.ops import dispatch
 from mmeffvit.ops.rala.fused import (
+    linear_attention_fused,
     rank_augmented_linear_attention_fused,
     rotary_softmax_attention_fused,
 )
 from mmeffvit.ops.rala.reference import (
+    linear_attention_reference,
     rala_token_weights,
     rank_augmented_linear_attention_reference,
     rotary_softmax_attention_reference,
 )
 from mmeffvit.ops.shapes import check_qkv
 
-__all__ = ["rala_token_weights", "rank_augmented_linear_attention", "rotary_softmax_attention"]
+__all__ = [
+    "linear_attention",
+    "rala_token_weights",
+    "rank_augmented_linear_attention",
+    "rotary_softmax_attention",
+]
 
 _LINEAR, _SOFTMAX = "rank_augmented_linear_attention", "rotary_softmax_attention"
+dispatch.register("linear_attention", "fused", linear_attention_fused)
+dispatch.register("linear_attention", "reference", linear_attention_reference)
 dispatch.register(_LINEAR, "fused", rank_augmented_linear_attention_fused)
 dispatch.register(_LINEAR, "reference", rank_augmented_linear_attention_reference)
 dispatch.register(_SOFTMAX, "fused", rotary_softmax_attention_fused)
@@ -33,6 +45,35 @@ def _check_shapes(op: str, q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> No
             f"{op} needs a rotary table of shape {expected} for tokens of shape "
             f"{tuple(q.shape)}, got {tuple(table.shape)}; make it with rotary_table_2d"
         )
+
+
+def linear_attention(
+    q: Tensor, k: Tensor, v: Tensor, *, eps: float = 1e-6, implementation: str | None = None
+) -> Tensor:
+    """Linear attention; cost grows linearly with L.
+
+    With ``p(x) = ELU(x) + 1`` (arXiv 2006.16236), per sample and head, and means over all tokens::
+
+        out_i = p(q_i)^T mean_j(p(k_j) v_j^T) / (p(q_i) . mean_j p(k_j) + eps)
+
+    Means in the place of sums give the same quotient, and do not grow with the map.
+
+    Args:
+        q: (B, L, h, d) queries as projected, not yet positive.
+        k: (B, L, h, d) keys, likewise.
+        v: (B, L, h, d) values.
+        eps: Added to the normaliser.
+        implementation: ``'fused'`` or ``'reference'``; see `mmeffvit.ops.dispatch`. The fused one
+            computes in float32 under any autocast; its gradient cannot be differentiated again.
+
+    Returns:
+        (B, L, h, d).
+
+    Raises:
+        ValueError: The shapes of q, k and v differ or are not (B, L, h, d).
+    """
+    check_qkv("linear_attention", q, k, v)
+    return dispatch.run("linear_attention", implementation, q, k, v, eps=eps)
 
 
 def rank_augmented_linear_attention(

@@ -1,4 +1,7 @@
-"""The formulas of RAVLT's two attentions, in the authors' order, with their factors of L."""
+"""The formulas of RAVLT's two attentions, in the authors' order, with their factors of L.
+
+And that of plain linear attention.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,17 @@ def rala_token_weights(q: Tensor, k: Tensor) -> Tensor:
         (B, h, L), each row summing to one; float64 for float64 inputs, otherwise float32.
     """
     return _weights(*(F.elu(in_full(t).transpose(1, 2)) + 1 for t in (q, k))).squeeze(-1)
+
+
+@in_full_precision
+def linear_attention_reference(q: Tensor, k: Tensor, v: Tensor, *, eps: float = 1e-6) -> Tensor:
+    """See :func:`mmeffvit.ops.linear_attention`."""
+    tokens = q.shape[1]
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+    q, k = F.elu(q) + 1, F.elu(k) + 1
+    normaliser = q @ k.mean(dim=2, keepdim=True).transpose(-1, -2) + eps
+    state = (k * tokens**-0.5).transpose(-1, -2) @ (v * tokens**-0.5)
+    return (q @ state / normaliser).transpose(1, 2)
 
 
 @in_full_precision

@@ -1,0 +1,97 @@
+"""Every registered token mixer in every stage of a pyramid, on a map of odd sides.
+
+Stage s of pyramid i holds mixer i + s: as many pyramids as mixers put each into each stage.
+Compilers are slow: `test_compile` and `test_export` have the mixers of the networks there, and here
+they see the others, each alone, with sides that are no numbers.
+"""
+
+import pytest
+import torch
+
+from mmeffvit.layers import MapContext
+from mmeffvit.models import PyramidViT
+from mmeffvit.registry import MODELS
+from mmeffvit.testing import relative_rms_error
+from mmeffvit.testing.mixers import mixer_configs
+
+from .tiny import ARCHS, build_tiny
+
+CONFIGS = mixer_configs()
+NAMES = list(CONFIGS)
+#: sides of the stages: 10 x 14, 5 x 7, 3 x 4, 2 x 2
+SIZE = (37, 54)
+FFNS = [{"type": f"mmeffvit.{name}"} for name in ("MLP", "ConvFFN", "MixFFN", "GatedConvFFN")]
+
+
+def not_in_networks():
+    """Mixers that no network of `test_compile` and `test_export` has."""
+    networks = [build_tiny(name) for name in ARCHS if name != "hybrid"]
+    there = {type(module).__name__ for network in networks for module in network.modules()}
+    return [name for name in NAMES if name.partition("(")[0] not in there]
+
+
+def build(names):
+    torch.manual_seed(0)
+    arch = {
+        "embed_dims": (16, 16, 32, 32),
+        "depths": (1, 1, 1, 1),
+        "num_heads": (2, 2, 4, 4),
+        "mlp_ratios": (1, 1, 1, 1),
+        "layer_scale": (0.5,) * 4,
+        "mixers": [CONFIGS[name] for name in names],
+    }
+    backbone = PyramidViT(arch, ffns=FFNS, norm_eval=True)
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            # of a size at which half precision and the content of attention matter
+            torch.nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+    return backbone
+
+
+@pytest.mark.parametrize("first", range(len(NAMES)), ids=NAMES)
+def test_in_every_stage_and_precision(first):
+    backbone = build([NAMES[(first + stage) % len(NAMES)] for stage in range(4)])
+    image = torch.randn(2, 3, *SIZE)
+    outs = backbone(image)
+    assert [out.shape[2:] for out in outs] == [(10, 14), (5, 7), (3, 4), (2, 2)]
+    sum((out * torch.randn_like(out)).sum() for out in outs).backward()
+    assert [name for name, p in backbone.named_parameters() if p.grad is None] == []
+    assert all(p.grad.isfinite().all() for p in backbone.parameters())
+    for dtype, tolerance in ((torch.bfloat16, 0.1), (torch.float16, 0.02)):
+        with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
+            halves = backbone(image)
+        for out, half in zip(outs, halves, strict=True):
+            # a mean, as a token close to the border of a cluster may change sides
+            difference = (half.float() - out).abs().mean() / out.abs().mean()
+            assert difference < tolerance, (dtype, difference)
+
+
+class Alone(torch.nn.Module):
+    """A mixer as a function of a map."""
+
+    def __init__(self, name):
+        super().__init__()
+        torch.manual_seed(0)
+        self.mixer = MODELS.build({**CONFIGS[name], "embed_dims": 16, "num_heads": 2})
+
+    def forward(self, x):
+        return self.mixer(x, MapContext.of(x))
+
+
+@pytest.mark.parametrize("name", not_in_networks())
+def test_compiled_with_dynamic_sides(name):
+    mix = Alone(name).eval().requires_grad_(False)
+    torch._dynamo.reset()
+    compiled = torch.compile(mix, backend="aot_eager", dynamic=True, fullgraph=True)
+    for x in (torch.randn(2, 16, 9, 14), torch.randn(2, 16, 5, 3)):
+        assert relative_rms_error(compiled(x), mix(x)) < 1e-4
+
+
+@pytest.mark.parametrize("name", not_in_networks())
+def test_exported_with_dynamic_sides(name):
+    mix = Alone(name).eval().requires_grad_(False)
+    sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    x = torch.randn(2, 16, 9, 14)
+    program = torch.export.export(mix, (x,), dynamic_shapes=(sides,))
+    x = torch.randn(2, 16, 5, 3)
+    assert relative_rms_error(program.module()(x), mix(x)) < 1e-4
