@@ -21,7 +21,7 @@ from projects.dico.dico import (
 from projects.dico.dico.network import modulated, timestep_embedding
 
 GOLDEN = Path(__file__).parent / "data/dico.npz"
-CONFIG = Path(__file__).resolve().parents[1] / "configs/dico-digits_1xb64-2k_8x8.py"
+CONFIG = Path(__file__).resolve().parents[1] / "configs/dico-digits_1xb64-1k_8x8.py"
 SMALL = {"embed_dims": 8, "depths": (1, 1, 1, 1, 1), "mlp_ratio": 1.5}
 #: with label drop, a thousand classes and a learnt variance, as the authors print them
 PARAMETERS = {
