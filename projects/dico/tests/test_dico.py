@@ -1,5 +1,6 @@
 """DiCo against a golden file of its authors, and what the file does not see."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -217,3 +218,9 @@ def test_digits_and_config():
         samples = model.eval()(batch, digits.labels[:4], mode="predict")
         assert samples.shape == (4, 1, 8, 8)
         assert samples.isfinite().all()
+
+
+def test_program_of_the_readme():
+    text = (CONFIG.parents[1] / "README.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(program, "README.md", "exec"), {})
