@@ -13,6 +13,7 @@ from mmeffvit.layers import (
     RELAMixer,
 )
 from mmeffvit.models import PyramidViT
+from mmeffvit.visualization.attention import find_mixers
 
 SIZES = [(5, 7), (1, 9), (1, 1)]
 
@@ -142,3 +143,19 @@ def test_ffns_of_a_pyramid_from_a_config():
         PyramidViT(arch, ffns=[gated] * 3)
     with pytest.raises(ValueError, match=r"ffns\[1\] has 1 entries for 2 blocks"):
         PyramidViT(arch, ffns=[gated, [gated], gated, gated])
+
+
+def test_a_fusion_is_drawn_as_one_mixer():
+    arch = {
+        "embed_dims": (8, 8, 8, 8),
+        "depths": (2, 1, 1, 1),
+        "num_heads": (2, 2, 2, 2),
+        "mlp_ratios": (1, 1, 1, 1),
+        "layer_scale": (None,) * 4,
+        "mixers": [{"type": "mmeffvit.FusionMixer", "mixers": MIXERS}] * 4,
+    }
+    found = find_mixers(PyramidViT(arch))
+    assert [[type(m) for m in stage] for stage in found] == [
+        [FusionMixer] * 2,
+        *[[FusionMixer]] * 3,
+    ]

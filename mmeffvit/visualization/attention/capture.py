@@ -107,16 +107,22 @@ class MixerCall:
         return (total / (_PROBES * len(out))).sqrt()
 
 
+def _outermost_mixers(module: nn.Module) -> Iterator[TokenMixer]:
+    """Token mixers in a module, without those that a mixer is made of."""
+    for child in module.children():
+        if isinstance(child, TokenMixer):
+            yield child
+        else:
+            yield from _outermost_mixers(child)
+
+
 def find_mixers(backbone: nn.Module) -> list[list[TokenMixer]]:
     """The token mixers of every stage, in the order of their blocks.
 
     Raises:
         ValueError: There are none.
     """
-    mixers = [
-        [module for module in stage.modules() if isinstance(module, TokenMixer)]
-        for stage in getattr(backbone, "stages", ())
-    ]
+    mixers = [list(_outermost_mixers(stage)) for stage in getattr(backbone, "stages", ())]
     if not any(mixers):
         raise ValueError(
             f"{type(backbone).__name__} has no token mixers in its stages, whose attention could "
