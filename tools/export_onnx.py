@@ -21,6 +21,7 @@ from mmeffvit import compat
 from mmeffvit.checkpoint import CheckpointError, load_weights, read_checkpoint
 from mmeffvit.files import whole_file
 from mmeffvit.models.classifier import create_classifier
+from mmeffvit.models.network import input_channels
 from mmeffvit.models.zoo import create_backbone, list_backbones
 from mmeffvit.testing import relative_rms_error
 
@@ -41,6 +42,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--shape", type=int, nargs=2, default=(224, 224), metavar=("H", "W"), help="traced size"
     )
+    parser.add_argument(
+        "--in-channels",
+        type=int,
+        default=3,
+        metavar="C",
+        help="channels of the images (default: 3)",
+    )
     parser.add_argument("--static", action="store_true", help="only images of --shape")
     parser.add_argument("--classifier", action="store_true", help="logits in place of maps")
     parser.add_argument("--checkpoint", type=Path, help="of tools/convert_checkpoint.py")
@@ -48,8 +56,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def build(name: str, classifier: bool, checkpoint: Path | None) -> nn.Module:
-    network = create_classifier(name) if classifier else create_backbone(name)
+def build(name: str, classifier: bool, checkpoint: Path | None, in_channels: int = 3) -> nn.Module:
+    create = create_classifier if classifier else create_backbone
+    network = create(name, in_channels=in_channels)
     if checkpoint is not None:
         print(load_weights(network, read_checkpoint(checkpoint)))
     return network.eval().requires_grad_(False)
@@ -69,7 +78,7 @@ def compare(network: nn.Module, path: Path, shapes: Sequence[tuple[int, int]]) -
     (name,) = (node.name for node in session.get_inputs())
     worst = 0.0
     for shape in shapes:
-        image = torch.randn(1, 3, *shape)
+        image = torch.randn(1, input_channels(network), *shape)
         expected = network(image)
         expected = (expected,) if isinstance(expected, torch.Tensor) else expected
         for actual, reference in zip(session.run(None, {name: image.numpy()}), expected):
@@ -87,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"--shape must be at least {MIN_SIDE} x {MIN_SIDE} pixels", file=sys.stderr)
         return 2
     try:
-        network = build(args.name, args.classifier, args.checkpoint)
+        network = build(args.name, args.classifier, args.checkpoint, args.in_channels)
     except (CheckpointError, FileNotFoundError) as error:
         print(f"not exported: {error}", file=sys.stderr)
         return 1
@@ -97,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shapes.append((args.shape[0] + 33, args.shape[1] + 10))
     try:
         with whole_file(args.out) as part:
-            export(network, torch.randn(1, 3, *args.shape), args.static, part)
+            export(network, torch.randn(1, args.in_channels, *args.shape), args.static, part)
             difference = compare(network, part, shapes)
             sizes = " and ".join(f"{height} x {width}" for height, width in shapes)
             print(f"relative RMS difference to PyTorch at {sizes}: {difference:.1e}")

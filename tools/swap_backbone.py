@@ -49,6 +49,8 @@ def main(argv=None):
     )
     print(f"--- {args.source}\n+++ {args.out or cfg.filename}")
     print(format_changes(cfg.backbone_swap.changes))
+    for note in cfg.backbone_swap.get("notes", ()):
+        print(f"note: {note}")
     if args.out is not None:
         with whole_file(args.out) as scratch:
             cfg.dump(str(scratch))

@@ -23,6 +23,7 @@ from torch import nn
 from mmeffvit.analysis.backbones import build_backbone, is_registered_type
 from mmeffvit.analysis.memory import MIB, ChildError, peak_memory
 from mmeffvit.compat.distribution import installed_version
+from mmeffvit.models.network import input_channels
 from mmeffvit.ops.dispatch import ENVIRONMENT_VARIABLE
 
 MODES = ("forward", "train")
@@ -268,8 +269,8 @@ def _build(backbone: str, options: Mapping[str, Any]) -> nn.Module:
 
 def _call(model: nn.Module, setting: Setting, contender: Contender) -> Callable[[], Any]:
     generator = torch.Generator().manual_seed(1)
-    image = torch.randn(setting.batch_size, 3, setting.height, setting.width, generator=generator)
-    image = image.to(setting.device)
+    shape = (setting.batch_size, input_channels(model), setting.height, setting.width)
+    image = torch.randn(shape, generator=generator).to(setting.device)
     train = setting.mode == "train"
 
     def autocast():

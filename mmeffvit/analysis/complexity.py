@@ -29,6 +29,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from mmeffvit.models.network import input_channels
+
 aten = torch.ops.aten
 
 COUNTER = "torch.utils.flop_counter, attention included; 1 MAC = 1 multiply and 1 add"
@@ -47,7 +49,7 @@ class Complexity:
 
     Attributes:
         name: What was counted.
-        input_shape: (B, 3, H, W) of the input.
+        input_shape: (B, C, H, W) of the input.
         params: Parameters per component.
         macs: MACs per component and kind; see the module's docstring for the kinds.
         counter: How it was counted.
@@ -117,7 +119,8 @@ def count_complexity(
     """Count a module that takes an image batch, such as a backbone or a classifier.
 
     Args:
-        model: Any module with ``forward(x: (B, 3, H, W))``. It is not changed.
+        model: Any module with ``forward(x: (B, C, H, W))``, C being what its backbone or its first
+            convolution takes. It is not changed.
         size: Height and width of the input in pixels.
         batch_size: Images in the input.
         name: What to call it; the class's name by default.
@@ -126,7 +129,7 @@ def count_complexity(
     Returns:
         Components are the module's children; of a ``ModuleList`` its entries (``stages.0`` ...).
     """
-    shape = _input_shape(size, batch_size)
+    shape = _input_shape(size, batch_size, input_channels(model))
     twin = _twin(model, device)
     counted = _count(twin, torch.zeros(shape, device=device))
     components = _component_names(twin)
@@ -168,7 +171,7 @@ def count_detector(
             f"{type(model).__name__} has no backbone; count_detector takes detectors of mmdet, and "
             "count_complexity takes any module that is called with an image batch"
         )
-    shape = _input_shape(size, 1)
+    shape = _input_shape(size, 1, input_channels(model))
     twin = _twin(model, device)
     macs: dict[str, dict[str, int]] = {}
     notes = []
@@ -322,14 +325,14 @@ def _macs_under(by_module: dict[str, dict[str, int]], prefix: str) -> dict[str, 
     return dict(total)
 
 
-def _input_shape(size: tuple[int, int], batch_size: int) -> tuple[int, ...]:
+def _input_shape(size: tuple[int, int], batch_size: int, channels: int) -> tuple[int, ...]:
     height, width = size
     if min(height, width, batch_size) < 1:
         raise ValueError(
             f"size {height}x{width}, batch {batch_size}: give a height, a width and a batch size "
             "of at least 1"
         )
-    return (batch_size, 3, height, width)
+    return (batch_size, channels, height, width)
 
 
 def _twin(model: nn.Module, device: str) -> nn.Module:

@@ -46,7 +46,12 @@ def _some(keys: list[str], count: int = 4) -> str:
     return ", ".join(keys[:count]) + (f" and {len(keys) - count} more" if len(keys) > count else "")
 
 
-def load_weights(module: nn.Module, checkpoint: Mapping, prefix: str | None = None) -> LoadReport:
+def load_weights(
+    module: nn.Module,
+    checkpoint: Mapping,
+    prefix: str | None = None,
+    adapt_channels: bool = False,
+) -> LoadReport:
     """Load weights under our keys into a backbone or a classifier, all of it or not at all.
 
     A backbone may leave out what a checkpoint has more: stages it does not build, the classifier.
@@ -58,6 +63,8 @@ def load_weights(module: nn.Module, checkpoint: Mapping, prefix: str | None = No
         module: The network.
         checkpoint: A dict of weights, or a training state that holds one.
         prefix: Take the keys that start with it, such as ``'backbone.'``; None finds out.
+        adapt_channels: Let a network that takes another number of channels than the checkpoint's
+            begin with the checkpoint's first layers, adapted by :func:`adapt_input`.
 
     Returns:
         The report.
@@ -92,12 +99,16 @@ def load_weights(module: nn.Module, checkpoint: Mapping, prefix: str | None = No
             state[name] = value
         else:
             network, inner = _network_of(module, name)
-            fitted = network.adapt_weight(inner, value) if network else None
+            fitted, how = network.adapt_weight(inner, value) if network else None, "resized"
+            of_input = network is not None and _reads_input(network, value, own[name])
+            if fitted is None and of_input and adapt_channels:
+                fitted, how = adapt_input(value, network.in_channels), "averaged and repeated"
             if fitted is None:
-                problems.append(f"{key} is {tuple(value.shape)}, not {tuple(own[name].shape)}")
+                problem = f"{key} is {tuple(value.shape)}, not {tuple(own[name].shape)}"
+                problems.append(problem + _CHANNELS_HINT * (of_input and not adapt_channels))
             else:
                 state[name] = fitted
-                report.adapted[name] = f"{tuple(value.shape)} resized to {tuple(fitted.shape)}"
+                report.adapted[name] = f"{tuple(value.shape)} {how} to {tuple(fitted.shape)}"
     for name in own:
         if name in state or prefix + name in weights:
             continue
@@ -117,6 +128,34 @@ def load_weights(module: nn.Module, checkpoint: Mapping, prefix: str | None = No
     module.load_state_dict(state, strict=False)
     report.loaded = sorted(state)
     return report
+
+
+#: what to do about first layers for another number of channels
+_CHANNELS_HINT = " (adapt_channels=True makes one of the other)"
+
+
+def adapt_input(weight: Tensor, channels: int) -> Tensor:
+    """A first convolution for another number of channels.
+
+    Args:
+        weight: (C_out, C, kh, kw), such as one of RGB images, C being 3.
+        channels: That the network takes.
+
+    Returns:
+        (C_out, channels, kh, kw): the mean over C, repeated and scaled by C / channels, so that an
+        image whose channels are all alike gives what it gave.
+    """
+    mean = weight.mean(1, keepdim=True) * (weight.shape[1] / channels)
+    return mean.repeat(1, channels, 1, 1)
+
+
+def _reads_input(network: Network, value: Tensor, own: Tensor) -> bool:
+    """Whether a convolution reads the network's input, and differs in its channels alone."""
+    return (
+        value.dim() == own.dim() == 4
+        and own.shape[1] == network.in_channels != value.shape[1]
+        and (own.shape[0], *own.shape[2:]) == (value.shape[0], *value.shape[2:])
+    )
 
 
 def _network_of(module: nn.Module, name: str) -> tuple[Network | None, str]:
@@ -150,6 +189,7 @@ class PretrainedInit:
     Args:
         checkpoint: A file on disk, .pth or .safetensors.
         prefix: See :func:`load_weights`.
+        adapt_channels: See :func:`load_weights`.
         map_location: Accepted for mmengine's sake; weights are read onto the CPU.
     """
 
@@ -158,12 +198,15 @@ class PretrainedInit:
         checkpoint: str | os.PathLike,
         prefix: str | None = None,
         map_location: str | None = None,
+        adapt_channels: bool = False,
     ):
         self.checkpoint = checkpoint
         self.prefix = prefix
+        self.adapt_channels = adapt_channels
 
     def __call__(self, module: nn.Module) -> None:
-        report = load_weights(module, read_checkpoint(self.checkpoint), self.prefix)
+        checkpoint = read_checkpoint(self.checkpoint)
+        report = load_weights(module, checkpoint, self.prefix, self.adapt_channels)
         print_log(f"{self.checkpoint} into {type(module).__name__}: {report}", logger="current")
 
     def _get_init_info(self) -> str:

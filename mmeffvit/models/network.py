@@ -200,6 +200,18 @@ class Network(BaseModule):
         return block(*args)
 
 
+def input_channels(model: nn.Module) -> int:
+    """Channels of the images that a backbone, or a model around one, takes.
+
+    Of networks of others the first convolution says so; 3 if there is none.
+    """
+    network = getattr(model, "backbone", model)
+    if isinstance(network, Network):
+        return network.in_channels
+    convs = (module for module in network.modules() if isinstance(module, nn.Conv2d))
+    return next((conv.in_channels for conv in convs), 3)
+
+
 @lru_cache(maxsize=64)
 def _whole_network(cls: type[Network], variant: str) -> Network:
     """The variant with all its outputs, without memory for weights."""

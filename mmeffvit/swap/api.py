@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from torch import nn
 
 from mmeffvit import compat
 from mmeffvit.configs import Place, in_text, plain, type_name, with_names
@@ -22,11 +23,13 @@ from mmeffvit.swap.changes import Draft, Edit
 from mmeffvit.swap.connect import Substitute, connect, find_readers, refuse
 from mmeffvit.swap.errors import SwapError
 from mmeffvit.swap.locate import find_owner
-from mmeffvit.swap.measure import Level, measure_backbone
+from mmeffvit.swap.measure import Level, build_measured, measure_backbone
 
 RECIPES = ("keep", "adamw")
 #: strides between which a pyramid has its maps, at least
 _FINEST, _COARSEST = 4, 16
+#: what a pyramid of a toolbox is asked for, to see which maps it has
+_ALL_MAPS = (0, 1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class SwapPlan:
         levels: All maps of the old backbone.
         maps: Those that are read, and what takes their places.
         edits: All changes of the config, in order.
+        notes: What was left as it is although one might expect a change, and why.
     """
 
     backbone: str
@@ -48,6 +52,7 @@ class SwapPlan:
     levels: tuple[Level, ...]
     maps: tuple[Substitute, ...]
     edits: tuple[Edit, ...]
+    notes: tuple[str, ...] = ()
 
     def apply(self, cfg: Config) -> Config:
         """Carry the plan out on a copy of the config that it was made for.
@@ -65,6 +70,7 @@ class SwapPlan:
             "backbone": self.backbone,
             "source": Path(self.source).name if self.source else None,
             "changes": [edit.as_dict() for edit in self.edits],
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
         name = f"{Path(self.source).stem if self.source else 'config'}_{self.backbone}.py"
         # without the text of the file it was read from, under a name of its own
@@ -95,17 +101,19 @@ def swap_backbone(
         cfg: A config, its file, or an upstream name such as
             ``'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'``. Not changed.
         backbone: One of `mmeffvit.list_backbones`; with `arch` among the options, a family is
-            enough.
+            enough. For comparisons also a class of a toolbox, such as ``'mmdet.SwinTransformer'``.
         recipe: ``'keep'`` leaves the optimizer; ``'adamw'`` sets AdamW, as vision transformers are
             fine-tuned with.
-        checkpoint: Weights of the backbone, in our format (see tools/convert_checkpoint.py).
+        checkpoint: Weights of the backbone, in our format (see tools/convert_checkpoint.py). Those
+            of RGB images are adapted where the config's images have another number of channels.
         where: Which backbone, if the config has several, such as ``'reid.backbone'``.
         **options: Arguments of the backbone: ``drop_path_rate``, ``with_cp``, ``frozen_stages``,
             ``out_norm``, ``arch`` ...
 
     Returns:
         A config that stands alone. ``cfg.backbone_swap`` says what was done: ``backbone``,
-        ``source`` and ``changes``, each with ``path``, ``old``, ``new`` and ``why``.
+        ``source`` and ``changes``, each with ``path``, ``old``, ``new`` and ``why``, and ``notes``
+        on what was left as it is, if there are any.
 
     Raises:
         SwapError: The config cannot take the backbone; the message says why.
@@ -147,21 +155,28 @@ def plan_swap(
             f"Nothing beside the backbone of {draft.get(draft.own('type'))!r} names the channels "
             "of its maps, so it is not known which ones are read."
         )
-    config, network, maps = _new_backbone(backbone, options, old, levels, read)
+    if "." in backbone:
+        config, network, maps = _toolbox_backbone(backbone, options, old, levels, read, draft.scope)
+    else:
+        config, network, maps = _new_backbone(backbone, options, old, levels, read)
+    in_channels = config.get("in_channels", 3)
     if checkpoint is not None:
         config["init_cfg"] = {"type": "Pretrained", "checkpoint": os.fspath(checkpoint)}
+        if in_channels != 3 and isinstance(network, BaseBackbone):
+            config["init_cfg"]["adapt_channels"] = True
     why = f"maps of stride {', '.join(str(m.old.depth_stride) for m in maps)} are read"
     draft.set(place, config, why)
     connect(draft, levels, readers, maps)
     leftovers.remove_weights(draft)
-    leftovers.set_normalisation(draft)
+    leftovers.set_normalisation(draft, in_channels)
     leftovers.embed_teacher(draft)
     leftovers.clean_optimizer(draft, parameters, network)
     leftovers.remove_imports(draft, old)
     if recipe == "adamw":
         recipes.set_adamw(draft)
     leftovers.remove_copies(draft)
-    return SwapPlan(backbone, cfg.filename, place, levels, maps, tuple(draft.edits))
+    edits, notes = tuple(draft.edits), tuple(draft.notes)
+    return SwapPlan(backbone, cfg.filename, place, levels, maps, edits, notes)
 
 
 def _read(cfg: Config | str | os.PathLike) -> Config:
@@ -217,6 +232,31 @@ def _new_backbone(
         for index, out_index, (channels, stride) in zip(read, found, new, strict=True)
     )
     return {"type": f"mmeffvit.{cls.__name__}", **arguments}, network, maps
+
+
+def _toolbox_backbone(
+    name: str,
+    options: Mapping[str, Any],
+    old: Mapping[str, Any],
+    levels: Sequence[Level],
+    read: Sequence[int],
+    scope: str,
+) -> tuple[dict[str, Any], nn.Module, tuple[Substitute, ...]]:
+    """As :func:`_new_backbone`, for a class of a toolbox, which is measured."""
+    config = {"type": name, **options}
+    refuse(config)
+    if old.get("in_channels", 3) != 3:
+        config.setdefault("in_channels", old["in_channels"])
+    config.setdefault("out_indices", _ALL_MAPS)
+    _, theirs = build_measured(config, scope)
+    chosen = _out_indices(name, [lv.depth_stride for lv in theirs], old["type"], levels, read)
+    config["out_indices"] = tuple(config["out_indices"][index] for index in chosen)
+    network, new = build_measured(config, scope)
+    maps = tuple(
+        Substitute(index, levels[index], out_index, level)
+        for index, out_index, level in zip(read, config["out_indices"], new, strict=True)
+    )
+    return config, network, maps
 
 
 def _choose(name: str, options: Mapping[str, Any]) -> tuple[type[BaseBackbone], dict[str, Any]]:

@@ -83,6 +83,7 @@ class Draft:
         tree: As it is now.
         scope: Its default scope.
         edits: What led from one to the other.
+        notes: What was left as it is although one might expect a change, and why.
     """
 
     def __init__(self, tree: dict[str, Any], owner: Place):
@@ -91,6 +92,7 @@ class Draft:
         self.owner = owner
         self.scope: str = tree.get("default_scope") or "mmengine"
         self.edits: list[Edit] = []
+        self.notes: list[str] = []
 
     def own(self, *keys: str | int) -> Place:
         """A place beside the backbone."""

@@ -32,16 +32,30 @@ def remove_weights(draft: Draft) -> None:
         draft.set(("load_from",), None, "a checkpoint of a model with the old backbone")
 
 
-def set_normalisation(draft: Draft) -> None:
-    """Images as our weights expect them: those of Caffe models are BGR and not scaled."""
+def set_normalisation(draft: Draft, in_channels: int) -> None:
+    """Images as our weights expect them: those of Caffe models are BGR and not scaled.
+
+    A preprocessor of other images, grey or of more bands, stays as it is: only those who took the
+    images know their statistics.
+
+    Args:
+        draft: Of the config.
+        in_channels: Of the new backbone.
+    """
     if any(key in draft.get(draft.owner) for key in upstream.TEACHERS):
         return  # the teacher's weights expect what is there
     why = "our weights were trained on RGB images scaled so"
     for depth in range(len(draft.owner) + 1):
         place = (*draft.owner[:depth], "data_preprocessor")
         while isinstance(preprocessor := draft.get(place), Mapping):
-            mean, std = (list(preprocessor.get(key) or ()) for key in ("mean", "std"))
-            if mean and (mean, std) != (_MEAN, _STD):
+            mean, std = (_as_list(preprocessor.get(key)) for key in ("mean", "std"))
+            if mean and not len(mean) == in_channels == len(_MEAN):
+                draft.notes.append(
+                    f"{'.'.join(map(str, place))} stays as it is: it normalises "
+                    f"{len(mean)} channel{'s' * (len(mean) > 1)} for a backbone that takes "
+                    f"{in_channels}, and our weights' statistics are those of RGB images."
+                )
+            elif mean and (mean, std) != (_MEAN, _STD):
                 draft.set((*place, "mean"), _MEAN, why)
                 draft.set((*place, "std"), _STD, why)
                 colour = "to_rgb" if "to_rgb" in preprocessor else "bgr_to_rgb"
@@ -49,6 +63,10 @@ def set_normalisation(draft: Draft) -> None:
                 if preprocessor.get("rgb_to_bgr"):
                     draft.set((*place, "rgb_to_bgr"), False, why)
             place = (*place, "data_preprocessor")
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, Sequence) else [] if value is None else [value]
 
 
 def embed_teacher(draft: Draft) -> None:

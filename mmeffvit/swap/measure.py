@@ -91,6 +91,12 @@ def measure_backbone(
     Raises:
         SwapError: It cannot be built or run here, or returns something else than maps.
     """
+    module, levels = build_measured(cfg, scope)
+    return levels, tuple(name for name, _ in module.named_parameters())
+
+
+def build_measured(cfg: Mapping[str, Any], scope: str) -> tuple[nn.Module, tuple[Level, ...]]:
+    """As :func:`measure_backbone`, with the network itself, which has no memory for weights."""
     name = cfg["type"]
     side = _image_side(cfg)
     image = torch.empty(1, cfg.get("in_channels", 3), side, side, device="meta")
@@ -111,7 +117,7 @@ def measure_backbone(
         raise SwapError(f"The backbone {name!r} does not return maps, but {_kinds(maps)}.")
     undone = dict(enumerate(_undilated(module)))
     levels = (Level(x.shape[1], _stride(x, side), undone.get(i, 1)) for i, x in enumerate(maps))
-    return tuple(levels), tuple(name for name, _ in module.named_parameters())
+    return module, tuple(levels)
 
 
 def _image_side(cfg: Mapping[str, Any]) -> int:

@@ -5,15 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mmengine.config import Config
+
 from mmeffvit.configs import plain, type_name
 from mmeffvit.swap.changes import Draft
 from mmeffvit.swap.leftovers import NO_DECAY
+from mmeffvit.swap.locate import find_owner
 
 #: total batch size that the learning rate of detection is for
 _DETECTION_BATCH = 16
 _DETECTION = {"type": "AdamW", "lr": 1e-4, "betas": (0.9, 0.999), "weight_decay": 0.05}
 _SEGMENTATION = {"type": "AdamW", "lr": 6e-5, "betas": (0.9, 0.999), "weight_decay": 0.01}
 _WARM_UP = 1500
+
+
+def set_recipe(cfg: Config, recipe: str) -> Config:
+    """A config with its own backbone and the recipe that a swap would give it.
+
+    Args:
+        cfg: Of mmdet or mmseg. Not changed.
+        recipe: As of :func:`mmeffvit.swap.swap_backbone`.
+    """
+    tree = plain(cfg)
+    if recipe == "adamw":
+        draft = Draft(tree, find_owner(tree))
+        set_adamw(draft)
+        tree = draft.tree
+    return Config(tree, filename=cfg.filename)
 
 
 def set_adamw(draft: Draft) -> None:

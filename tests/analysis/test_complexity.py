@@ -144,6 +144,19 @@ def test_detector_as_published():
     assert list(roi_head) == ["roi_head.bbox_head", "roi_head.mask_head"]
 
 
+@pytest.mark.parametrize("channels", [1, 5])
+def test_input_has_the_channels_of_the_network(channels):
+    network = build_backbone("secvit-tiny")
+    rgb = count_complexity(network, (64, 64))
+    counted = count_complexity(build_backbone(f"secvit-tiny:in_channels={channels}"), (64, 64))
+    assert counted.input_shape == (1, channels, 64, 64)
+    stem = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+    per_channel = stem.weight[:, 0].numel() * 32 * 32  # at half the size
+    assert counted.total_macs - rgb.total_macs == (channels - 3) * per_channel
+    conv = nn.Sequential(nn.Conv2d(channels, 2, 1))
+    assert count_complexity(conv, (4, 4)).total_macs == 32 * channels
+
+
 def test_wrong_input():
     with pytest.raises(TypeError, match="has no backbone"):
         count_detector(Toy(), (64, 64))

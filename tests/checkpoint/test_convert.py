@@ -150,6 +150,33 @@ class TestLoading:
             load_weights(network.backbone, state, prefix="student.")
 
 
+@pytest.mark.parametrize("channels", [1, 5])
+def test_stems_of_rgb_are_adapted_when_asked(network, channels):
+    """Images whose channels are alike give what they gave, and nothing else is adapted."""
+    backbone = network.backbone.eval()
+    weights = backbone.state_dict()
+    options = {**SecViT.classifier_options, "in_channels": channels}
+    other = SecViT(arch=backbone.arch, **options).eval()
+    with pytest.raises(CheckpointError, match=r"adapt_channels=True makes one of the other"):
+        load_weights(other, weights)
+    report = load_weights(other, weights, adapt_channels=True)
+    ((name, how),) = report.adapted.items()
+    width = weights[name].shape[0]
+    assert how == f"({width}, 3, 3, 3) averaged and repeated to ({width}, {channels}, 3, 3)"
+    assert f"1 adapted ({how})" in str(report)
+    stem = other.state_dict()[name]
+    expected = weights[name].sum(1) / channels  # the mean over RGB, times 3 / C
+    for band in range(channels):
+        assert torch.allclose(stem[:, band], expected, atol=1e-7)
+    grey = torch.randn(1, 1, 64, 64)
+    for one, two in zip(
+        backbone(grey.expand(-1, 3, -1, -1)),
+        other(grey.expand(-1, channels, -1, -1)),
+        strict=True,
+    ):
+        assert torch.allclose(one, two, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_init_cfg_of_a_toolbox_loads_and_is_strict(tmp_path, official, network, suffix):
     from mmengine.registry import MODELS

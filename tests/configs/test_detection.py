@@ -76,6 +76,7 @@ OTHERS = (
     "configs/mask_rcnn_secvit.py",
     "configs/demo/mask_rcnn_secvit_demo.py",
     "configs/demo/mask_rcnn_hybrid_demo.py",
+    "configs/demo/retinanet_five_bands_demo.py",
     "configs/hybrid/mask-rcnn_hybrid-t_fpn_1x_coco.py",
 )
 

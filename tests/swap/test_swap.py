@@ -73,6 +73,44 @@ class TestDetector:
         assert preprocessor.mean == [123.675, 116.28, 103.53]
         assert preprocessor.std == [58.395, 57.12, 57.375]
 
+    @pytest.mark.parametrize("bands", [1, 4])
+    def test_other_images_keep_their_statistics(self, bands, tmp_path):
+        """Only those who took grey or multispectral images know their mean; and it is said."""
+        cfg = load_config(RETINANET)
+        own = {"mean": [100.0] * bands, "std": [50.0] * bands, "bgr_to_rgb": False}
+        cfg.model.data_preprocessor.update(own)
+        cfg.model.backbone.update(in_channels=bands, init_cfg=None)
+        new = swap_backbone(cfg, "rmt-tiny", checkpoint=tmp_path / "rmt-tiny.safetensors")
+        assert new.model.backbone.in_channels == bands
+        assert new.model.backbone.init_cfg.adapt_channels is True
+        assert new.model.data_preprocessor.to_dict() == cfg.model.data_preprocessor.to_dict()
+        (note,) = new.backbone_swap.notes
+        assert note.startswith(
+            f"model.data_preprocessor stays as it is: it normalises {bands} chan"
+        )
+        assert "notes" not in swap_backbone(RETINANET, "rmt-tiny").backbone_swap
+
+    def test_a_backbone_of_a_toolbox(self):
+        """For comparisons: measured like the old one, and only maps that are read are returned."""
+        swin = swap_backbone(
+            RETINANET, "mmdet.SwinTransformer", recipe="adamw", depths=[1, 1, 1, 1]
+        )
+        assert swin.model.backbone == {
+            "type": "mmdet.SwinTransformer",
+            "depths": [1, 1, 1, 1],
+            "out_indices": (1, 2, 3),
+        }
+        assert swin.model.neck.in_channels == [192, 384, 768]
+        assert swin.model.neck.start_level == 0
+        own = swap_backbone(RETINANET, "rmt-tiny", recipe="adamw")
+        assert swin.optim_wrapper == own.optim_wrapper
+        with DefaultScope.overwrite_default_scope("mmdet"):
+            assert MODELS.build(swin.model)
+        resnet = swap_backbone(RETINANET, "mmpretrain.ResNet", depth=18)
+        assert resnet.model.neck.in_channels == [128, 256, 512]
+        with pytest.raises(SwapError, match="could not be built and measured"):
+            swap_backbone(RETINANET, "mmdet.NoSuchNetwork")
+
     def test_neck_that_needs_the_size_of_a_map_it_does_not_use(self):
         cfg = swap_backbone(
             "mmdet::nas_fcos/nas-fcos_r50-caffe_fpn_fcoshead-gn-head_4xb4-1x_coco.py", "rmt-tiny"

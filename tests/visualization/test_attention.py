@@ -42,6 +42,7 @@ from mmeffvit.visualization.attention import (
     record_mixers,
     register_drawing,
     scan_steps,
+    to_input,
     weight_maps,
     window_map,
 )
@@ -480,6 +481,15 @@ def test_input_sizes_keep_proportions():
     assert input_size(np.zeros((300, 451, 3))) == (224, 352)
     assert input_size(np.zeros((512, 512, 3))) == (224, 224)
     assert input_size(np.zeros((900, 600, 3))) == (320, 224)
+
+
+def test_networks_of_other_channels_get_the_colours_in_turn():
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    rgb = to_input(image, (32, 32))
+    assert torch.equal(to_input(image, (32, 32), 5), rgb[:, [0, 1, 2, 0, 1]])
+    assert torch.allclose(to_input(image, (32, 32), 1), rgb.mean(1, keepdim=True), atol=1e-6)
+    backbone = create_backbone("secvit-tiny", in_channels=2, out_indices=(0,))
+    assert draw_features(backbone, image, size=(64, 64)).axes
 
 
 def test_unreadable_images_are_named(tmp_path):

@@ -42,13 +42,26 @@ def image_size(path: str | os.PathLike, whole: bool = True) -> tuple[tuple[int, 
                 image.load()
     except UnidentifiedImageError:
         # rasters of many bands are none of PIL's kinds
-        array = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if array is None:
+        shape = _raster_shape(path)
+        if shape is None:
             raise BrokenImageError("is not an image") from None
-        return array.shape[:2], False
+        return shape, False
     except (OSError, SyntaxError, ValueError) as problem:
         raise BrokenImageError(f"cannot be read to its end: {problem}") from problem
     return ((width, height) if turned else (height, width)), turned
+
+
+def _raster_shape(path: Path) -> tuple[int, int] | None:
+    """Height and width by the readers that loaders choose for other images, after reading all."""
+    array = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if array is None and path.suffix.lower() in (".tif", ".tiff"):
+        try:
+            import tifffile  # for more than four bands; without it no loader reads these either
+
+            array = tifffile.imread(path)
+        except Exception:  # whatever a damaged file makes it raise
+            return None
+    return None if array is None else array.shape[:2]
 
 
 class Folders:

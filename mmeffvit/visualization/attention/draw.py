@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor, nn
 
+from mmeffvit.models.network import input_channels
 from mmeffvit.visualization.attention.capture import MixerCall, record_mixers
 from mmeffvit.visualization.attention.deformable import pyramid_sections, reads_a_pyramid
 from mmeffvit.visualization.attention.features import feature_row
@@ -89,7 +90,8 @@ def draw_features(
 
 
 def _on_device(backbone: nn.Module, image: np.ndarray, size: tuple[int, int]) -> Tensor:
-    return to_input(image, size).to(next(backbone.parameters()).device)
+    x = to_input(image, size, input_channels(backbone))
+    return x.to(next(backbone.parameters()).device)
 
 
 def _query_in_input(

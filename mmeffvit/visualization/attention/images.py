@@ -71,8 +71,15 @@ def input_size(image: np.ndarray) -> tuple[int, int]:
     return tuple(_MULTIPLE * max(1, round(side * scale / _MULTIPLE)) for side in (height, width))
 
 
-def to_input(image: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """Resize and normalise: (H, W, 3) uint8 to (1, 3, *size)."""
+def to_input(image: np.ndarray, size: tuple[int, int], channels: int = 3) -> Tensor:
+    """Resize and normalise: (H, W, 3) uint8 to (1, channels, *size).
+
+    A network of more channels gets red, green and blue in turn, and one of a single channel their
+    mean.
+    """
     resized = Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)
     values = (np.asarray(resized, np.float32) - _MEAN) / _STD
+    if channels == 1:
+        values = values.mean(-1, keepdims=True)
+    values = values[..., np.arange(channels) % values.shape[-1]]
     return torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1)[None]
