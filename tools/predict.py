@@ -26,6 +26,16 @@ def parse_args(argv=None):
     parser.add_argument("images", nargs="+", help="files, folders or patterns such as 'a/*.jpg'")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--batch-size", type=int, default=1, help="images at once (default: 1)")
+    parser.add_argument(
+        "--tiles",
+        type=int,
+        metavar="PIXELS",
+        help="predict in tiles of this size and merge what they find, for large images; "
+        "--batch-size then counts tiles",
+    )
+    parser.add_argument(
+        "--overlap", type=float, default=0.2, help="of tiles, as a share of one (default: 0.2)"
+    )
     parser.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU if there is one)")
     parser.add_argument(
         "--score-thr",
@@ -51,7 +61,7 @@ def main(argv=None):
     args = parse_args(argv)
     from mmengine.device import get_device
 
-    from mmeffvit.engine import inference, launch, predictions
+    from mmeffvit.engine import inference, launch, predictions, tiles
 
     cfg = launch.load_config(args.config)
     launch.apply_options(cfg, args.cfg_options)
@@ -60,8 +70,18 @@ def main(argv=None):
 
     writer, failed, start, told = None, {}, time.monotonic(), 0.0
     names = predictions.name_outputs(images)
+    runner = predictor
+    if args.tiles is not None:
+
+        def tell(path, done, count):
+            nonlocal told
+            if time.monotonic() - start - told >= 1:
+                told = time.monotonic() - start
+                print(f"{path}: {done} of {count} tiles", flush=True)
+
+        runner = tiles.TiledPredictor(predictor, args.tiles, args.overlap, args.score_thr, tell)
     try:
-        for done, (path, sample) in enumerate(predictor.run(images, args.batch_size), 1):
+        for done, (path, sample) in enumerate(runner.run(images, args.batch_size), 1):
             if isinstance(sample, Exception):
                 failed.setdefault(type(sample), []).append(path)
                 print(f"skipped: {sample}", file=sys.stderr)
@@ -75,6 +95,8 @@ def main(argv=None):
                         args.score_thr,
                         predictor.annotations,
                     )
+                    if args.tiles is not None:
+                        writer.largest_side = 2 * args.tiles
                 writer.write(path, sample)
             elapsed = time.monotonic() - start
             if done == len(images) or elapsed - told >= 1:

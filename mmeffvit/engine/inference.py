@@ -94,6 +94,7 @@ class Predictor:
                 "The config has no test_dataloader.dataset.pipeline, by which images are prepared."
             )
         self.pipeline = Compose(_pipeline_for_files(datasets[0]["pipeline"]))
+        self._num_readers = 1
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
         check_weights(model, checkpoint)
         self.metainfo = _read_metainfo(checkpoint, datasets[0])
@@ -116,24 +117,49 @@ class Predictor:
         Raises:
             UnreadableImageError: The message names the file.
         """
+        loaded = self.read(path, index)
+        return {**self.prepare(loaded), "pixels": loaded["img"]}
+
+    def read(self, path: str | os.PathLike, index: int = 0) -> dict[str, Any]:
+        """Read an image by the first steps of the pipeline: ``img``, and what is known of it.
+
+        Args:
+            path: The file.
+            index: As of :meth:`load`.
+
+        Raises:
+            UnreadableImageError: The message names the file.
+        """
+        return self._transform({"img_path": str(path), "img_id": index}, reading=True)
+
+    def prepare(self, loaded: dict[str, Any]) -> dict[str, Any]:
+        """Prepare what :meth:`read` gives, by the other steps of the pipeline.
+
+        Raises:
+            UnreadableImageError: The message names the file.
+        """
+        return self._transform(dict(loaded), reading=False)
+
+    def _transform(self, results: dict[str, Any], reading: bool) -> dict[str, Any]:
+        path = results["img_path"]
+        steps = self.pipeline.transforms
         try:
-            return self._prepare({"img_path": str(path), "img_id": index})
+            for step in steps if reading else steps[self._num_readers :]:
+                results = step(results)
+                if results is None:
+                    raise ValueError(f"{type(step).__name__} of the test pipeline drops it")
+                if reading and "img" in results:
+                    self._num_readers = steps.index(step) + 1
+                    return results
         except UnreadableImageError:
             raise
         except Exception as error:
             raise UnreadableImageError(
                 f"cannot prepare the image {path}: {type(error).__name__}: {error}"
             ) from error
-
-    def _prepare(self, results: dict[str, Any]) -> dict[str, Any]:
-        pixels = None
-        for transform in self.pipeline.transforms:
-            results = transform(results)
-            if results is None:
-                raise ValueError(f"{type(transform).__name__} of the test pipeline drops it")
-            if pixels is None:
-                pixels = results.get("img")
-        return {**results, "pixels": pixels}
+        if reading:
+            raise LaunchError("No step of the test pipeline reads the image (LoadImageFromFile).")
+        return results
 
     @torch.no_grad()
     def predict(self, samples: Sequence[dict[str, Any]]) -> list:
@@ -147,6 +173,26 @@ class Predictor:
             if sample.get("pixels") is not None:
                 keep_pixels(result, sample["pixels"])
         return results
+
+    def predict_or_refuse(self, path: str | os.PathLike, samples: Sequence[dict[str, Any]]) -> list:
+        """As :meth:`predict`, with one kind of error, whatever the network says.
+
+        Args:
+            path: That the error names.
+            samples: Of this file.
+
+        Raises:
+            RefusedImageError: The network does not take the image.
+        """
+        try:
+            return self.predict(samples)
+        except Exception as error:
+            height, width = samples[0]["inputs"].shape[-2:]
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise RefusedImageError(
+                f"the network does not take the image {path} ({width} x {height} pixels "
+                f"after preparation): {type(error).__name__}: {reason}"
+            ) from error
 
     def run(
         self, paths: Iterable[str | os.PathLike], batch_size: int = 1
@@ -186,20 +232,13 @@ class Predictor:
             return
         paths, samples = zip(*batch)
         try:
-            results = self.predict(samples)
-        except Exception as error:  # whatever a network says of an image
+            results = self.predict_or_refuse(paths[0], samples)
+        except RefusedImageError as error:
             if len(batch) > 1:  # which one it is shows one by one
                 for one in batch:
                     yield from self._flush([one])
                 return
-            height, width = samples[0]["inputs"].shape[-2:]
-            reason = (str(error).strip().splitlines() or [""])[0]
-            results = [
-                RefusedImageError(
-                    f"the network does not take the image {paths[0]} ({width} x {height} pixels "
-                    f"after preparation): {type(error).__name__}: {reason}"
-                )
-            ]
+            results = [error]
         yield from zip(paths, results)
 
 

@@ -81,7 +81,12 @@ class PredictionWriter:
         out_dir: Gets ``pictures/`` and what a kind of prediction adds.
         metainfo: Of the data set: ``classes``, and ``palette`` for segmentation.
         names: Of :func:`name_outputs`.
+
+    Attributes:
+        largest_side: Of a picture in pixels; larger images are drawn smaller. None is no limit.
     """
+
+    largest_side: int | None = None
 
     def __init__(self, out_dir: Path, metainfo: dict[str, Any], names: dict[Path, Path]) -> None:
         self.out_dir = out_dir
@@ -110,6 +115,14 @@ class PredictionWriter:
     def _draw(self, image: np.ndarray, sample: Any) -> Image.Image:
         """The picture of a prediction; `image` is (H, W, 3), uint8, RGB."""
         raise NotImplementedError
+
+    def _picture_size(self, width: int, height: int) -> tuple[int, int]:
+        longest = max(width, height)
+        if self.largest_side is not None and longest > self.largest_side:
+            factor = self.largest_side / longest
+            return max(1, round(width * factor)), max(1, round(height * factor))
+        factor = -(-_LEAST_SIDE // longest)
+        return width * factor, height * factor
 
     def _file(self, folder: str, path: Path) -> Path:
         file = self.out_dir / folder / self.names[path]
@@ -203,7 +216,7 @@ class DetectionWriter(PredictionWriter):
     def _draw(self, image: np.ndarray, sample: Any) -> Image.Image:
         found = self._objects(sample, image.shape[:2])
         upwards = found.select(np.arange(len(found))[::-1])  # the best lies on top
-        return draw_objects(image, upwards, self._classes, _picture_size(*image.shape[1::-1]))
+        return draw_objects(image, upwards, self._classes, self._picture_size(*image.shape[1::-1]))
 
     def _objects(self, sample: Any, shape: tuple[int, int]) -> Objects:
         return to_objects(sample.pred_instances, shape).best(self.score_thr)
@@ -260,7 +273,7 @@ class SegmentationWriter(PredictionWriter):
 
     def _note(self, path: Path, sample: Any) -> None:
         dtype = np.uint8 if len(self.metainfo["classes"]) < 255 else np.uint16
-        stored = (label_map(sample.pred_sem_seg) + self._first_label).astype(dtype)
+        stored = label_map(sample.pred_sem_seg).astype(dtype) + dtype(self._first_label)
         save_picture(Image.fromarray(stored), self._file("labels", path))
 
     def _draw(self, image: np.ndarray, sample: Any) -> Image.Image:
@@ -268,7 +281,7 @@ class SegmentationWriter(PredictionWriter):
         height, width = labels.shape
         if image.shape[:2] != labels.shape:
             image = cv2.resize(image, (width, height))
-        size = _picture_size(width, height)
+        size = self._picture_size(width, height)
         return draw_label_maps(image, {"": labels}, self.metainfo["classes"], self._palette, size)
 
 
@@ -297,7 +310,7 @@ class ClassificationWriter(PredictionWriter):
 
     def _draw(self, image: np.ndarray, sample: Any) -> Image.Image:
         top, picture = self._top(sample), Image.fromarray(image)
-        picture = picture.resize(_picture_size(*picture.size), Image.Resampling.BICUBIC)
+        picture = picture.resize(self._picture_size(*picture.size), Image.Resampling.BICUBIC)
         sheet = Image.new("RGB", (picture.width, picture.height + 22 * len(top) + 12), PAPER)
         sheet.paste(picture)
         draw = ImageDraw.Draw(sheet)
@@ -338,8 +351,3 @@ def create_writer(
         "Written can be pred_instances (mmdet), pred_sem_seg (mmseg) and pred_score (mmpretrain); "
         f"this model predicts {', '.join(sample.keys()) or 'nothing'}."
     )
-
-
-def _picture_size(width: int, height: int) -> tuple[int, int]:
-    factor = -(-_LEAST_SIDE // max(width, height))
-    return width * factor, height * factor

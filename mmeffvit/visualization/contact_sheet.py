@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as mask_utils
 
 from mmeffvit.ops.points import greedy_matches
+from mmeffvit.visualization.masks import RunLengthMasks
 from mmeffvit.visualization.sheet import (
     OUTLINE,
     PALE,
@@ -74,14 +75,14 @@ class Objects(Rows):
     Attributes:
         boxes: (N, 4), x0, y0, x1, y1 in pixels.
         labels: (N,), indices into the class names.
-        masks: (N, H, W), bool; without them boxes are drawn.
+        masks: (N, H, W), bool, or `RunLengthMasks`; without them boxes are drawn.
         scores: (N,), from 0 to 1, of predictions.
         crowd: (N,), bool, regions in which objects are not told apart.
     """
 
     boxes: np.ndarray
     labels: np.ndarray
-    masks: np.ndarray | None = None
+    masks: np.ndarray | RunLengthMasks | None = None
     scores: np.ndarray | None = None
     crowd: np.ndarray | None = None
 

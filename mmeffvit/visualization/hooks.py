@@ -15,6 +15,7 @@ from mmeffvit.visualization.contact_sheet import Example, Objects, draw_contact_
 from mmeffvit.visualization.figures_hook import FiguresHook
 from mmeffvit.visualization.files import save_picture, short_names
 from mmeffvit.visualization.guard import DrawingGuard
+from mmeffvit.visualization.masks import RunLengthMasks
 from mmeffvit.visualization.pixels import keep_inputs, picture_of
 from mmeffvit.visualization.segmentation import (
     UNLABELLED,
@@ -154,7 +155,8 @@ def label_map(data) -> np.ndarray:
     Heads with one output channel give theirs as floats.
     """
     labels = np.asarray(data.data)
-    return labels.reshape(labels.shape[-2:]).astype(np.int64)
+    labels = labels if np.issubdtype(labels.dtype, np.integer) else labels.astype(np.int64)
+    return labels.reshape(labels.shape[-2:])
 
 
 def to_example(sample) -> Example:
@@ -197,7 +199,7 @@ def to_objects(instances, shape: tuple[int, int]) -> Objects:
     boxes = instances.bboxes
     boxes = getattr(boxes, "tensor", boxes)
     masks = instances.get("masks")
-    if masks is not None:
+    if masks is not None and not isinstance(masks, RunLengthMasks):
         masks = masks.to_ndarray() if hasattr(masks, "to_ndarray") else np.asarray(masks)
         masks = masks.astype(bool).reshape(-1, *shape)
     scores = instances.get("scores")
