@@ -72,6 +72,20 @@ def peak_memory(prepare: Callable[..., Callable[[], Any]], *args: Any, device: s
     return peak
 
 
+def memory_during(call: Callable[[], Any], device: str = "cpu") -> int | None:
+    """Bytes by which memory rose at most while a call ran in this process.
+
+    On a CPU, blocks that were freed before and are used again go unseen; in a fresh process there
+    are none. None on a CPU of a system without Linux's ``/proc``; the call runs there too.
+    """
+    if torch.device(device).type == "cuda":
+        return _cuda_peak(call, device)
+    if not _CLEAR_REFS.exists():
+        call()
+        return None
+    return _resident_peak(call)
+
+
 def _child(sender: Connection, prepare: Callable, args: tuple, num_threads: int) -> None:
     torch.set_num_threads(num_threads)
     if _OOM_SCORE.exists():

@@ -66,7 +66,8 @@ def read_annotations(dataset: Mapping[str, Any], classes: Sequence[str]) -> Anno
         categories = [c for c in listed if c["name"] in classes and "id" in c]
         prefix = dataset.get("data_prefix") or {}
         folder = Path(root, prefix.get("img") or prefix.get("img_path") or "")
-        known = {os.path.abspath(folder / i["file_name"]): i for i in images if "id" in i}
+        named = [i for i in images if "id" in i and "file_name" in i]
+        known = {os.path.abspath(folder / i["file_name"]): i for i in named}
     except (ValueError, KeyError, TypeError, AttributeError, OSError):
         return None  # of another format
     return Annotations(categories if len(categories) == len(classes) else None, known)

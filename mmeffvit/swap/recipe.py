@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmeffvit.configs import plain, type_name
+from mmeffvit.configs import in_text, plain, type_name
 from mmeffvit.swap.changes import Draft
 from mmeffvit.swap.leftovers import NO_DECAY
 from mmeffvit.swap.locate import find_owner
@@ -26,6 +26,7 @@ def set_recipe(cfg: Config, recipe: str) -> Config:
         cfg: Of mmdet or mmseg. Not changed.
         recipe: As of :func:`mmeffvit.swap.swap_backbone`.
     """
+    cfg = in_text(cfg)
     tree = plain(cfg)
     if recipe == "adamw":
         draft = Draft(tree, find_owner(tree))

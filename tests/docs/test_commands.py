@@ -121,6 +121,13 @@ def check_conversion(args, words):
     assert name.startswith(f"{args.family}-")
 
 
+def check_comparison(args, words):
+    launch.load_config(args.config)
+    for spec in args.backbones:
+        if spec != "config":
+            check_backbone(spec)
+
+
 def check_prediction(args, words):
     check_config(args.config, launch.load_config(args.config))
 
@@ -131,6 +138,7 @@ PARSED = {
     "tools/test.py": check_launch,
     "tools/check_data.py": check_launch,
     "tools/predict.py": check_prediction,
+    "tools/compare_backbones.py": check_comparison,
     "tools/convert_checkpoint.py": check_conversion,
     "tools/visualize/attention.py": check_attention,
     "tools/analysis/benchmark.py": check_benchmark,

@@ -1,0 +1,185 @@
+"""Comparing backbones: budgets, what is equal for all, rows, the front, and the whole command."""
+
+import csv
+import sys
+
+import pytest
+from mmengine.config import Config
+from PIL import Image
+
+from mmeffvit.analysis import compare, compare_report
+from mmeffvit.engine.errors import LaunchError
+from tests.tools import runs
+
+
+@pytest.mark.parametrize(
+    ("text", "iterations", "seconds"),
+    [
+        ("20min", None, 1200),
+        ("1.5h", None, 5400),
+        ("90s", None, 90),
+        ("5000iters", 5000, None),
+        ("300_iters", 300, None),
+        ("7it", 7, None),
+    ],
+)
+def test_budgets(text, iterations, seconds):
+    budget = compare.Budget.parse(text)
+    assert (budget.iterations, budget.seconds) == (iterations, seconds)
+
+
+@pytest.mark.parametrize("text", ["", "20", "0min", "2.5iters", "fast", "-3h", "20 days"])
+def test_other_budgets_are_refused(text):
+    with pytest.raises(LaunchError, match="neither a time"):
+        compare.Budget.parse(text)
+
+
+def test_all_get_the_same_schedule_whatever_the_config_says():
+    cfg = Config(
+        {
+            "train_cfg": {"type": "EpochBasedTrainLoop", "max_epochs": 12},
+            "param_scheduler": [{"type": "MultiStepLR", "milestones": [8, 11]}],
+            "default_hooks": {"checkpoint": {"type": "CheckpointHook", "interval": 1}},
+            "load_from": "somewhere.pth",
+        }
+    )
+    compare.set_budget(cfg, 200)
+    assert cfg.train_cfg == {
+        "type": "IterBasedTrainLoop",
+        "max_iters": 200,
+        "val_interval": 201,
+    }
+    rise, fall = cfg.param_scheduler
+    assert (rise.begin, rise.end, fall.begin, fall.end, fall.T_max) == (0, 10, 10, 200, 190)
+    assert cfg.default_hooks.checkpoint.interval == 50
+    assert cfg.load_from is None
+
+
+def test_front():
+    costs, values = [1, 2, 3, 3, 4, 2], [0.1, 0.5, 0.4, 0.6, 0.6, 0.5]
+    assert compare_report.front(costs, values) == [True, True, False, True, False, True]
+
+
+def make_row(backbone, value, latency, memory, **more):
+    row = dict.fromkeys(compare.COLUMNS, "")
+    row.update(backbone=backbone, status="ok", metric="coco/bbox_mAP", value=value)
+    row.update(latency_ms=latency, memory_mib=memory, budget="20min", machine="a machine", **more)
+    return row
+
+
+ROWS = [
+    make_row("slow", "0.3000", "90.0", "300"),
+    make_row("good", "0.4000", "50.0", "400"),
+    make_row("unmeasured", "0.1000", "60.0", ""),
+    {**make_row("broken", "", "", ""), "status": "failed", "reason": "ValueError: a | b"},
+]
+
+
+def test_table_is_sorted_and_has_the_failures():
+    lines = compare_report.format_table(ROWS).splitlines()
+    cells = [[cell.strip() for cell in line.split(" | ")] for line in lines[2:]]
+    assert [row[0].lstrip("| ") for row in cells] == ["good", "slow", "unmeasured", "broken"]
+    assert [row[-1].rstrip("| ") for row in cells[:3]] == ["yes", "yes", ""]
+    assert cells[3][1] == "failed: ValueError: a \\| b"
+
+
+def test_picture_names_all_that_ran(tmp_path):
+    figure = compare_report.draw_comparison(ROWS, "Digits")
+    latency, memory = figure.axes
+    names = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert names == [["slow", "good", "unmeasured"], ["slow", "good"]]
+    (line,) = latency.get_lines()
+    assert line.get_xydata().tolist() == [[50.0, 0.4]]
+    (line,) = memory.get_lines()
+    assert line.get_xydata().tolist() == [[300.0, 0.3], [400.0, 0.4]]
+    with pytest.raises(ValueError, match="nothing to draw"):
+        compare_report.draw_comparison(ROWS[3:])
+
+
+def test_other_tables_are_refused(tmp_path):
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="its columns are others"):
+        compare_report.read_rows(tmp_path / "x.csv")
+    assert compare_report.read_rows(tmp_path / "nothing.csv") == []
+
+
+def test_a_missing_package_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(LaunchError, match="pip install submitit"):
+        next(compare.run_jobs([], tmp_path))
+
+
+ARCH = (
+    "secvit:arch={'embed_dims':(8,8,16,16),'depths':(1,1,1,1),'num_heads':(1,1,2,2),"
+    "'mlp_ratios':(2,2,2,2),'num_clusters':(4,4,2,-1),'layer_scale':(None,None,None,None)}"
+)
+
+
+def test_all_start_from_equal_conditions(tmp_path):
+    """The config's own backbone gets the recipe, the seed and the schedule of the others."""
+    config = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
+    jobs = compare.make_jobs(
+        ["config", "rmt-tiny", "rmt-tiny"], tmp_path, config=config, budget="80iters", seed=3
+    )
+    assert [job.backbone for job in jobs] == ["config", "rmt-tiny"], "each once"
+    others = compare.make_jobs(["rmt-tiny"], tmp_path, config=config, budget="90iters", seed=3)
+    assert len({job.work_dir for job in jobs + others}) == 3, "none resumes another's checkpoint"
+    own, ours = (compare.prepare(job, 80, tmp_path / job.backbone) for job in jobs)
+    assert (own.model.backbone.type, ours.model.backbone.type) == ("ResNet", "mmeffvit.RMT")
+    assert own.optim_wrapper.optimizer.type == "AdamW"
+    keys = ("optim_wrapper", "train_cfg", "param_scheduler", "randomness", "train_dataloader")
+    for key in keys:
+        assert own[key] == ours[key], key
+    assert own.randomness.seed == 3
+
+
+@pytest.mark.slow
+def test_the_command_from_nothing_to_a_picture_and_again(tmp_path, capfd):
+    """In this process, with a backbone of ours and one that does not exist."""
+    pytest.importorskip("submitit")
+    config, data = runs.write_config(tmp_path), runs.write_data(tmp_path / "digits")
+    arguments = [config, "--backbones", "rmt-huge", ARCH, "--budget", "2iters"]
+    arguments += ["--data-root", data, "--out", tmp_path / "out", "--cluster", "debug"]
+    with runs.main("compare_backbones.py") as main, pytest.raises(SystemExit, match="1"):
+        main(*arguments)
+    with open(tmp_path / "out" / "comparison.csv", newline="") as file:
+        unknown, row = csv.DictReader(file)
+    assert unknown["status"] == "failed"
+    assert unknown["reason"].startswith("SwapError: ")
+    assert "rmt-huge" in unknown["reason"]
+    assert (row["status"], row["metric"], row["iterations"]) == ("ok", "coco/segm_mAP", "2")
+    assert 0 <= float(row["value"]) <= 1
+    assert float(row["latency_ms"]) > 0
+    with Image.open(tmp_path / "out" / "comparison.png") as picture:
+        assert picture.size[0] > 1000
+    assert "rmt-huge | failed: " in (tmp_path / "out" / "comparison.md").read_text()
+    capfd.readouterr()
+    with runs.main("compare_backbones.py") as main, pytest.raises(SystemExit, match="1"):
+        main(*arguments)
+    assert "2 of 2 runs are in" in capfd.readouterr().out
+
+
+def test_a_time_becomes_a_number_of_iterations_once(tmp_path, monkeypatch):
+    """Twelve iterations are timed, of which the first four settle; the number is kept."""
+    job = compare.Job("config", "c.py", str(tmp_path / "run"), "1min")
+    monkeypatch.setattr(compare, "prepare", lambda job, iterations, work_dir: _config())
+    calls = []
+
+    class Runner:
+        def register_hook(self, hook):
+            self.hook = hook
+
+        def train(self):
+            calls.append(1)
+            self.hook.times += [0.0, 9.0, 9.5, 10.0] + [10 + 0.5 * i for i in range(1, 9)]
+
+    monkeypatch.setattr(compare.launch, "build_runner", lambda cfg: Runner())
+    budget = compare.Budget.parse("1min")
+    (tmp_path / "run").mkdir()
+    assert compare._iterations_for(job, budget, tmp_path / "run") == 120
+    assert compare._iterations_for(job, budget, tmp_path / "run") == 120
+    assert calls == [1]
+
+
+def _config():
+    return Config({"default_hooks": {"checkpoint": {"type": "CheckpointHook"}}})
