@@ -21,6 +21,7 @@ from mmeffvit.visualization.contact_sheet import Objects, draw_objects
 from mmeffvit.visualization.files import name_outputs, save_picture
 from mmeffvit.visualization.guard import DrawingGuard
 from mmeffvit.visualization.hooks import label_map, to_objects
+from mmeffvit.visualization.masks import encode
 from mmeffvit.visualization.pixels import picture_of
 from mmeffvit.visualization.segmentation import draw_label_maps, palette_of
 from mmeffvit.visualization.sheet import FAINT, INK, PAPER, font
@@ -236,7 +237,7 @@ class DetectionWriter(PredictionWriter):
         if found.masks is not None:
             from pycocotools import mask as mask_utils
 
-            rle = mask_utils.encode(np.asfortranarray(found.masks[index], np.uint8))
+            rle = encode(found.masks, index)
             annotation["area"] = int(mask_utils.area(rle))
             annotation["segmentation"] = {**rle, "counts": rle["counts"].decode()}
         return annotation

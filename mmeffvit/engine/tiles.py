@@ -22,7 +22,7 @@ from mmeffvit.engine.errors import LaunchError
 from mmeffvit.engine.inference import Predictor, RefusedImageError
 from mmeffvit.visualization.contact_sheet import Objects
 from mmeffvit.visualization.hooks import to_objects
-from mmeffvit.visualization.masks import RunLengthMasks, encode
+from mmeffvit.visualization.masks import Crop, CroppedMasks
 from mmeffvit.visualization.pixels import keep_pixels
 
 Tile = tuple[int, int, int, int]
@@ -279,24 +279,35 @@ def _piece(
 
 
 def _to_instances(merged: Sequence[Any], shape: tuple[int, int]) -> InstanceData:
-    boxes, codes = [], []
+    boxes, crops = [], []
     for piece in merged:
         box = piece.bbox.to_xyxy()
         if piece.mask is not None:
-            mask = piece.mask.bool_mask
-            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-            if len(rows):
-                box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-            codes.append(encode(mask))
+            crop = _fill(piece.mask.segmentation, shape)
+            crops.append(crop)
+            height, width = crop.inside.shape
+            box = [crop.x, crop.y, crop.x + width, crop.y + height]
         boxes.append([float(value) for value in box])
     instances = InstanceData(
         bboxes=torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
         labels=torch.tensor([piece.category.id for piece in merged], dtype=torch.long),
         scores=torch.tensor([float(piece.score.value) for piece in merged]),
     )
-    if codes:
-        instances.masks = RunLengthMasks(codes)
+    if crops:
+        instances.masks = CroppedMasks(crops, shape)
     return instances
+
+
+def _fill(outlines: Sequence[Sequence[float]], shape: tuple[int, int]) -> Crop:
+    """What lies within outlines, which run through pixels of the rim, as sahi has them."""
+    lines = [np.reshape(line, (-1, 2)).round().astype(np.int32) for line in outlines]
+    limit = np.array(shape[::-1]) - 1
+    lines = [line.clip(0, limit) for line in lines]
+    low = np.min([line.min(0) for line in lines], 0)
+    width, height = np.max([line.max(0) for line in lines], 0) - low + 1
+    inside = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(inside, [line - low for line in lines], (1,))
+    return Crop(int(low[0]), int(low[1]), inside.astype(bool))
 
 
 def _sahi() -> Any:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as mask_utils
 
 from mmeffvit.ops.points import greedy_matches
-from mmeffvit.visualization.masks import RunLengthMasks
+from mmeffvit.visualization.masks import CroppedMasks
 from mmeffvit.visualization.sheet import (
     OUTLINE,
     PALE,
@@ -45,6 +45,8 @@ _LEGEND = (
     ((WRONG,), "wrong: matches no true object"),
     ((PALE,), "hatched: a crowd, not counted"),
 )
+# names of more objects would hide the image
+_MOST_TAGS = 400
 # pictures are drawn this many times as large, and then shrunk
 _FINE = 2
 
@@ -75,14 +77,14 @@ class Objects(Rows):
     Attributes:
         boxes: (N, 4), x0, y0, x1, y1 in pixels.
         labels: (N,), indices into the class names.
-        masks: (N, H, W), bool, or `RunLengthMasks`; without them boxes are drawn.
+        masks: (N, H, W), bool, or `CroppedMasks`; without them boxes are drawn.
         scores: (N,), from 0 to 1, of predictions.
         crowd: (N,), bool, regions in which objects are not told apart.
     """
 
     boxes: np.ndarray
     labels: np.ndarray
-    masks: np.ndarray | RunLengthMasks | None = None
+    masks: np.ndarray | CroppedMasks | None = None
     scores: np.ndarray | None = None
     crowd: np.ndarray | None = None
 
@@ -255,13 +257,14 @@ def _draw_objects(
     size = (image.width * _FINE, image.height * _FINE)
     canvas = np.asarray(image.resize(size, Image.Resampling.BICUBIC), np.float32) * 0.75 + 32
     for index in range(len(objects)):
-        region = _region(objects, index, size, scale * _FINE)
-        _fill(canvas, region, colours[index] if not crowd[index] else PALE, crowd[index])
+        window, inside = _window(objects, index, size, scale * _FINE)
+        colour = colours[index] if not crowd[index] else PALE
+        _fill(canvas[window], inside, colour, crowd[index])
     canvas = cv2.resize(canvas, image.size, interpolation=cv2.INTER_AREA)
     picture = Image.fromarray(canvas.round().clip(0, 255).astype(np.uint8))
     taken: list[tuple[float, float, float, float]] = []
     order = np.argsort([box[1] for box in objects.boxes], kind="stable")
-    for index in order:
+    for index in order if len(objects) <= _MOST_TAGS else ():
         label = int(objects.labels[index])
         text = str(classes[label])
         if crowd[index]:
@@ -284,17 +287,37 @@ def _region(objects: Objects, index: int, size: tuple[int, int], scale: float) -
     return region
 
 
-def _fill(canvas: np.ndarray, region: np.ndarray, colour: Colour, hatched: bool) -> None:
-    """Tint a region of `canvas` (h, w, 3) in place and draw its outline; crowds are hatched."""
+def _window(
+    objects: Objects, index: int, size: tuple[int, int], scale: float
+) -> tuple[tuple[slice, slice], np.ndarray]:
+    """Where an object is in a picture of `size`, with room for its outline, and what is inside."""
+    margin = 3 * _FINE
+    if isinstance(objects.masks, CroppedMasks):
+        x, y, crop = objects.masks.crops[index]
+        height, width = (max(1, round(side * scale)) for side in crop.shape)
+        share = cv2.resize(crop.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+        inside = np.pad((share >= 0.5).astype(np.uint8), margin)
+        top, left = round(y * scale) - margin, round(x * scale) - margin
+        # what lies beyond the picture is cut off
+        inside = inside[max(-top, 0) : size[1] - top, max(-left, 0) : size[0] - left]
+        top, left = max(top, 0), max(left, 0)
+        window = slice(top, top + inside.shape[0]), slice(left, left + inside.shape[1])
+        return window, inside
+    region = _region(objects, index, size, scale)
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     if not len(rows):
-        return
-    margin = 3 * _FINE
+        return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), np.uint8)
     window = (
         slice(max(rows[0] - margin, 0), rows[-1] + margin + 1),
         slice(max(columns[0] - margin, 0), columns[-1] + margin + 1),
     )
-    inside, part = region[window].astype(np.uint8), canvas[window]
+    return window, region[window].astype(np.uint8)
+
+
+def _fill(part: np.ndarray, inside: np.ndarray, colour: Colour, hatched: bool) -> None:
+    """Tint the inside of a part of the canvas, (h, w, 3), in place and draw its outline."""
+    if not inside.size:
+        return
     opacity = np.full(inside.shape, np.float32(0.5))
     if hatched:
         opacity = hatching(inside.shape, _FINE)

@@ -15,7 +15,7 @@ from mmeffvit.visualization.contact_sheet import Example, Objects, draw_contact_
 from mmeffvit.visualization.figures_hook import FiguresHook
 from mmeffvit.visualization.files import save_picture, short_names
 from mmeffvit.visualization.guard import DrawingGuard
-from mmeffvit.visualization.masks import RunLengthMasks
+from mmeffvit.visualization.masks import CroppedMasks
 from mmeffvit.visualization.pixels import keep_inputs, picture_of
 from mmeffvit.visualization.segmentation import (
     UNLABELLED,
@@ -199,7 +199,7 @@ def to_objects(instances, shape: tuple[int, int]) -> Objects:
     boxes = instances.bboxes
     boxes = getattr(boxes, "tensor", boxes)
     masks = instances.get("masks")
-    if masks is not None and not isinstance(masks, RunLengthMasks):
+    if masks is not None and not isinstance(masks, CroppedMasks):
         masks = masks.to_ndarray() if hasattr(masks, "to_ndarray") else np.asarray(masks)
         masks = masks.astype(bool).reshape(-1, *shape)
     scores = instances.get("scores")

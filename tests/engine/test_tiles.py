@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from mmeffvit.engine import inference, predictions, tiles
 from mmeffvit.engine.errors import LaunchError
-from mmeffvit.visualization.masks import RunLengthMasks, encode
+from mmeffvit.visualization.contact_sheet import Objects, draw_objects
+from mmeffvit.visualization.masks import Crop, CroppedMasks, encode
 
 sahi = pytest.importorskip("sahi")
 
@@ -152,7 +153,7 @@ def test_objects_are_whole_again(predictor, tmp_path, masks):
     assert small == [[140, 60, 158, 80]], "what is whole in one tile is exact"
     assert ("masks" in found) == masks
     if masks:
-        assert isinstance(found.masks, RunLengthMasks)
+        assert isinstance(found.masks, CroppedMasks)
         for index, (x0, y0, x1, y1) in zip(order, boxes):
             mask = found.masks[int(index)]
             truth = np.zeros((250, 350), bool)
@@ -203,9 +204,43 @@ def test_classifiers_are_refused(predictor, tmp_path, monkeypatch):
         list(tiles.TiledPredictor(predictor, 100).run([tmp_path / "large.png"]))
 
 
-def test_masks_are_decoded_one_by_one():
-    bitmaps = np.random.default_rng(0).random((3, 5, 7)) > 0.5
-    masks = RunLengthMasks([encode(bitmap) for bitmap in bitmaps])
-    assert (masks[np.int64(1)] == bitmaps[1]).all()
-    for index in ([2, 0], np.array([True, False, True]), slice(None, None, -1)):
-        assert [m.tolist() for m in masks[index]] == [m.tolist() for m in bitmaps[index]]
+def test_cropped_masks_are_the_masks():
+    """Also their run lengths, of crops at every rim; pycocotools makes the same of whole masks."""
+    rng = np.random.default_rng(0)
+    shape, bitmaps, crops = (9, 7), [], []
+    for x, y, height, width in (
+        (0, 0, 9, 7),
+        (2, 3, 4, 5),
+        (0, 5, 4, 2),
+        (6, 0, 9, 1),
+        (3, 0, 9, 2),
+    ):
+        inside = rng.random((height, width)) > 0.3
+        crops.append(Crop(x, y, inside))
+        bitmaps.append(np.zeros(shape, bool))
+        bitmaps[-1][y : y + height, x : x + width] = inside
+    bitmaps.append(np.zeros(shape, bool))
+    bitmaps[-1][:, 2:5] = True  # one run over three columns
+    crops.append(Crop(2, 0, np.ones((9, 3), bool)))
+    crops.append(Crop(2, 2, np.zeros((2, 2), bool)))
+    bitmaps.append(np.zeros(shape, bool))
+    masks = CroppedMasks(crops, shape)
+    for index, bitmap in enumerate(bitmaps):
+        assert (masks[np.int64(index)] == bitmap).all()
+        assert encode(masks, index) == encode(bitmaps, index)
+    for index in ([2, 0], np.array([True, False, True, False, True, False, False]), slice(None)):
+        expected = np.array(bitmaps)[index]
+        assert [m.tolist() for m in masks[index]] == [m.tolist() for m in expected]
+
+
+def test_cropped_masks_are_drawn_where_they_are():
+    bitmap = np.zeros((120, 160), bool)
+    bitmap[10:50, 20:90] = True
+    image = np.full((120, 160, 3), 100, np.uint8)
+    parts = {"boxes": np.array([[20, 10, 90, 50.0]]), "labels": np.array([0])}
+    whole = draw_objects(image, Objects(**parts, masks=bitmap[None]), ["a"])
+    crops = CroppedMasks([Crop(20, 10, bitmap[10:50, 20:90])], bitmap.shape)
+    cropped = draw_objects(image, Objects(**parts, masks=crops), ["a"])
+    assert np.abs(np.asarray(whole, int) - np.asarray(cropped, int)).mean() < 0.5
+    small = draw_objects(image, Objects(**parts, masks=crops), ["a"], (80, 60))
+    assert small.size == (80, 60)
