@@ -3,6 +3,7 @@
 from mmeffvit.models import heads
 from mmeffvit.models.backbones import (
     NAT,
+    PPMA,
     RAVLT,
     RMT,
     BaseBackbone,
@@ -30,6 +31,7 @@ from mmeffvit.models.points import ConDaFormer, FlatFormer
 
 __all__ = [
     "NAT",
+    "PPMA",
     "RAVLT",
     "RMT",
     "BaseBackbone",

@@ -90,3 +90,28 @@ LEPE_ATTENTION_RULES: tuple[KeyRule, ...] = (
         r"backbone.stages.\1.blocks.\2.mixer.proj.\3",
     ),
 )
+
+_BLOCK = r"layers\.(\d+)\.blocks\.(\d+)\."
+_OURS = r"backbone.stages.\1.blocks.\2."
+
+#: the blocks of RMT and PPMA and their classifiers' linear layers; before `PYRAMID_RULES`
+RETENTION_RULES: tuple[KeyRule, ...] = (
+    *(
+        KeyRule(
+            rf"{_BLOCK}retention\.{name}_proj\.{kind}",
+            rf"{_OURS}mixer.qkv.{kind}",
+            ndim=ndim,
+            part=(index, 3),
+        )
+        for index, name in enumerate("qkv")
+        for kind, ndim in (("weight", 4), ("bias", 1))
+    ),
+    KeyRule(rf"{_BLOCK}retention\.out_proj\.weight", rf"{_OURS}mixer.proj.weight", ndim=4),
+    KeyRule(rf"{_BLOCK}retention\.out_proj\.bias", rf"{_OURS}mixer.proj.bias"),
+    KeyRule(rf"{_BLOCK}retention\.lepe\.conv\.(\w+)", rf"{_OURS}mixer.lepe.\3"),
+    KeyRule(rf"{_BLOCK}retention_layer_norm\.(\w+)", rf"{_OURS}norm1.\3"),
+    KeyRule(rf"{_BLOCK}final_layer_norm\.(\w+)", rf"{_OURS}norm2.\3"),
+    KeyRule(rf"{_BLOCK}(pos|ffn\.dwconv)\.conv\.(\w+)", rf"{_OURS}\3.\4"),
+    KeyRule(rf"{_BLOCK}ffn\.(fc[12])\.weight", rf"{_OURS}ffn.\3.weight", ndim=4),
+    KeyRule(r"proj\.weight", r"head.proj.weight", ndim=4),
+)

@@ -16,6 +16,7 @@ from mmeffvit.ops.neighbourhood_attention import (
     neighbour_tokens,
     neighbourhood_attention,
 )
+from mmeffvit.ops.polyline_attention import polyline_attention
 from mmeffvit.ops.rala import (
     linear_attention,
     rala_token_weights,
@@ -51,6 +52,7 @@ __all__ = [
     "neighbour_positions",
     "neighbour_tokens",
     "neighbourhood_attention",
+    "polyline_attention",
     "rala_token_weights",
     "rank_augmented_linear_attention",
     "rotary_softmax_attention",

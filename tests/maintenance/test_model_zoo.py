@@ -202,6 +202,7 @@ SAMPLE = [
     "ravlt-tiny_16xb128_in1k",
     "ssvit-tiny_16xb128_in1k",
     "rmt-tiny_16xb128_in1k",
+    "ppma-tiny_8xb128_in1k",
     "cswin-tiny_8xb256_in1k",
     "mask-rcnn_secvit-t_fpn_1x_coco",
     "cascade-mask-rcnn_ravlt-t_fpn_ms-3x_coco",
@@ -223,7 +224,7 @@ def test_published_costs_are_those_of_the_same_networks():
     for model in MODELS.values():
         if "FLOPs (G)" not in model.published:
             continue
-        if any(name in model.name for name in ("cswin", "nat-", "uniformer")):
+        if any(name in model.name for name in ("cswin", "nat-", "uniformer", "ppma")):
             continue
         compared += 1
         data, published = model.metadata, model.published
@@ -259,6 +260,20 @@ def test_published_costs_of_cswin():
         ("upernet_cswin-t_8xb2-160k_ade20k-512x512", 60),
         ("cswin-small_8xb256_in1k", 6.9),
     ]
+
+
+def test_published_costs_of_ppma():
+    """Its authors count attention of classifiers and segmentors, and none of detectors."""
+    models = [model for model in MODELS.values() if "ppma" in model.name]
+    assert len(models) == 10
+    for model in models:
+        published, measured = model.published, model.metadata
+        if "FLOPs (G)" not in published:
+            continue
+        macs = measured["FLOPs"] - (measured["Attention FLOPs"] if model.data == "COCO" else 0)
+        bound = 0.002 * published["FLOPs (G)"] + (0.05 if model.data == "ImageNet-1K" else 0.5)
+        assert abs(macs / 1e9 - published["FLOPs (G)"]) < bound, model.name
+        assert round(measured["Parameters"] / 1e6) == published["Parameters (M)"], model.name
 
 
 def test_published_costs_of_nat_and_dinat():

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from mmeffvit.ops import chunked_attention
 from mmeffvit.ops.manhattan_attention import ManhattanDecay, decay_rates, fused, manhattan_attention
 from mmeffvit.testing import relative_rms_error
 
@@ -49,8 +50,8 @@ def literal(q, k, v, rates, height, width, decomposed):
 def in_chunks(monkeypatch):
     """Make the full form go through the queries in chunks, of 8 and a rest, on any map."""
     monkeypatch.setattr(fused, "LARGEST_MASK", 0)
-    monkeypatch.setattr(fused, "_CHUNK", {"other": 0})
-    monkeypatch.setattr(fused, "_FEWEST_QUERIES", 8)
+    monkeypatch.setattr(chunked_attention, "_CHUNK", {"other": 0})
+    monkeypatch.setattr(chunked_attention, "_FEWEST_QUERIES", 8)
 
 
 class TestDecay:
@@ -151,8 +152,8 @@ def test_chunks_against_reference_with_gradients(height, width):
 def test_several_heads_in_a_chunk(monkeypatch, budget):
     """One, three (and then the last) and all of four heads at a time."""
     monkeypatch.setattr(fused, "LARGEST_MASK", 0)
-    monkeypatch.setattr(fused, "_CHUNK", {"other": budget})
-    monkeypatch.setattr(fused, "_FEWEST_QUERIES", 1)
+    monkeypatch.setattr(chunked_attention, "_CHUNK", {"other": budget})
+    monkeypatch.setattr(chunked_attention, "_FEWEST_QUERIES", 1)
     assert_all_close(both_with_gradients(4, 7))
 
 

@@ -8,6 +8,7 @@ from mmeffvit.layers.mixers.gated_conv import GatedConvMixer
 from mmeffvit.layers.mixers.local_conv import LocalConvMixer
 from mmeffvit.layers.mixers.masa import ManhattanAttention, MaSAMixer
 from mmeffvit.layers.mixers.neighbourhood import NeighbourhoodAttention, NeighbourhoodMixer
+from mmeffvit.layers.mixers.polyline import PathSteps, PolylineAttention, PolylineMixer
 from mmeffvit.layers.mixers.pooled import PooledAttention, PooledMixer
 from mmeffvit.layers.mixers.rala import (
     GatedSoftmaxMixer,
@@ -34,6 +35,9 @@ __all__ = [
     "ManhattanAttention",
     "NeighbourhoodAttention",
     "NeighbourhoodMixer",
+    "PathSteps",
+    "PolylineAttention",
+    "PolylineMixer",
     "PooledAttention",
     "PooledMixer",
     "QKVProjection",

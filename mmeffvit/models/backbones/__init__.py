@@ -5,6 +5,7 @@ from mmeffvit.models.backbones.cswin import CSWin
 from mmeffvit.models.backbones.dinat import NAT, DiNAT
 from mmeffvit.models.backbones.dinat_s import DiNAT_s
 from mmeffvit.models.backbones.plain import PlainViT
+from mmeffvit.models.backbones.ppma import PPMA
 from mmeffvit.models.backbones.pyramid import ConvPyramid, Pyramid, PyramidViT
 from mmeffvit.models.backbones.ravlt import RAVLT
 from mmeffvit.models.backbones.rmt import RMT
@@ -16,6 +17,7 @@ from mmeffvit.models.backbones.vitar import ViTAR
 
 __all__ = [
     "NAT",
+    "PPMA",
     "RAVLT",
     "RMT",
     "BaseBackbone",

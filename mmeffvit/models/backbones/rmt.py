@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from mmeffvit.layers import MaSAMixer
 from mmeffvit.layers.init import draw_linear_layers
 from mmeffvit.models.backbones.pyramid import ConvPyramid
-from mmeffvit.models.official import PYRAMID_RULES, KeyRule
+from mmeffvit.models.official import PYRAMID_RULES, RETENTION_RULES, KeyRule
 from mmeffvit.registry import MODELS
 
 
@@ -28,10 +28,6 @@ def _arch(
         "decomposed": decomposed,
         "layer_scale": layer_scale,
     }
-
-
-_BLOCK = r"layers\.(\d+)\.blocks\.(\d+)\."
-_OURS = r"backbone.stages.\1.blocks.\2."
 
 
 @MODELS.register_module()
@@ -107,25 +103,8 @@ class RMT(ConvPyramid):
     # the authors' norms on the outputs have PyTorch's default, unlike those in the blocks
     out_norm_eps: ClassVar[float] = 1e-5
     official_rules: ClassVar[tuple[KeyRule, ...]] = (
-        *(
-            KeyRule(
-                rf"{_BLOCK}retention\.{name}_proj\.{kind}",
-                rf"{_OURS}mixer.qkv.{kind}",
-                ndim=ndim,
-                part=(index, 3),
-            )
-            for index, name in enumerate("qkv")
-            for kind, ndim in (("weight", 4), ("bias", 1))
-        ),
-        KeyRule(rf"{_BLOCK}retention\.out_proj\.weight", rf"{_OURS}mixer.proj.weight", ndim=4),
-        KeyRule(rf"{_BLOCK}retention\.out_proj\.bias", rf"{_OURS}mixer.proj.bias"),
-        KeyRule(rf"{_BLOCK}retention\.lepe\.conv\.(\w+)", rf"{_OURS}mixer.lepe.\3"),
-        KeyRule(rf"{_BLOCK}retention_layer_norm\.(\w+)", rf"{_OURS}norm1.\3"),
-        KeyRule(rf"{_BLOCK}final_layer_norm\.(\w+)", rf"{_OURS}norm2.\3"),
-        KeyRule(rf"{_BLOCK}(pos|ffn\.dwconv)\.conv\.(\w+)", rf"{_OURS}\3.\4"),
-        KeyRule(rf"{_BLOCK}ffn\.(fc[12])\.weight", rf"{_OURS}ffn.\3.weight", ndim=4),
+        *RETENTION_RULES,
         KeyRule(r"extra_norms\.(\d+)\.(\w+)", r"backbone.out_norms.\1.\2"),
-        KeyRule(r"proj\.weight", r"head.proj.weight", ndim=4),
         KeyRule(
             r"layers\.(\d+)\.Relpos\.(angle|decay)",
             None,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mmeffvit.ops.chunked_attention import ConstantMask
 from mmeffvit.ops.tables import build_table, cached_table
 
 
@@ -52,7 +53,7 @@ def _positions(height: int, width: int, device: torch.device) -> tuple[Tensor, T
     return tokens // width, tokens % width
 
 
-class ManhattanDecay:
+class ManhattanDecay(ConstantMask):
     """What distance takes off the logits on a map, as float32 masks made when they are asked for.
 
     The masks along one axis are cached by size, rates and device; the mask of all pairs of pixels,

@@ -27,6 +27,7 @@ from mmeffvit.visualization.attention.maps import (
 )
 from mmeffvit.visualization.attention.masa import decay_maps
 from mmeffvit.visualization.attention.neighbourhood import bias_maps
+from mmeffvit.visualization.attention.polyline import path_maps
 from mmeffvit.visualization.attention.rala import weight_maps
 from mmeffvit.visualization.attention.s3a import count_paths, scan_steps
 from mmeffvit.visualization.attention.sec import cluster_maps
@@ -53,6 +54,7 @@ __all__ = [
     "find_mixers",
     "input_size",
     "make_rows",
+    "path_maps",
     "principal_colours",
     "pyramid_sections",
     "read_image",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ class MixerCall:
         x: (1, C, H, W) input.
         context: Shared tables of the stage.
         tokens: q, k and v that its ``core`` got, (1, L, h, d) each; None for mixers without one.
+        positions: What the core got of places; None where that is ``mixer.positions(context)``.
     """
 
     stage: int
@@ -39,6 +41,7 @@ class MixerCall:
     x: Tensor
     context: MapContext
     tokens: tuple[Tensor, Tensor, Tensor] | None
+    positions: Any = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -73,9 +76,12 @@ class MixerCall:
             )
         q, k, v = self.tokens
         row, column = token
+        positions = self.positions
+        if positions is None:
+            positions = self.mixer.positions(self.context)
         with torch.enable_grad():
             v = v.clone().requires_grad_()
-            out = self.mixer.core(q, k, v, self.mixer.positions(self.context))
+            out = self.mixer.core(q, k, v, positions)
             # heads do not see each other: one backward pass serves all
             (gradient,) = torch.autograd.grad(
                 out[0, row * self.context.width + column, :, 0].sum(), v
@@ -185,7 +191,7 @@ def record_mixers(
             strides[stage],
             mixer,
             *inputs[mixer],
-            tokens[mixer][:3] if mixer in tokens else None,
+            *((tokens[mixer][:3], tokens[mixer][3]) if mixer in tokens else (None,)),
         )
         for (stage, block), mixer in chosen.items()
     ]

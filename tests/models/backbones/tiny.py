@@ -28,6 +28,7 @@ ARCHS = {
         "decay_ranges": (4, 4, 4, 4),
         "decomposed": (True, False, True, False),
     },
+    "ppma": {**_SHARED, "decomposed": (True, False, True, False)},
     "cswin": {
         "embed_dims": (16, 32, 64, 64),
         "depths": (1, 1, 1, 1),
