@@ -271,7 +271,7 @@ def test_published_costs_of_ppma():
         if "FLOPs (G)" not in published:
             continue
         macs = measured["FLOPs"] - (measured["Attention FLOPs"] if model.data == "COCO" else 0)
-        bound = 0.002 * published["FLOPs (G)"] + (0.05 if model.data == "ImageNet-1K" else 0.5)
+        bound = 0.003 * published["FLOPs (G)"] + (0.05 if model.data == "ImageNet-1K" else 0.5)
         assert abs(macs / 1e9 - published["FLOPs (G)"]) < bound, model.name
         assert round(measured["Parameters"] / 1e6) == published["Parameters (M)"], model.name
 
