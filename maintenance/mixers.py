@@ -36,6 +36,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         }
     ],
     "MaSAMixer": [{}, {"decomposed": True}],
+    "PolylineMixer": [{}, {"decomposed": True}],
     "SECMixer": [{}, {"num_clusters": 16}],
     "SoftmaxMixer": [{}, {"window_size": 7}],
 }

@@ -21,6 +21,7 @@ SMALL_OPTIONS: dict[str, list[dict[str, Any]]] = {
     ],
     "MaSAMixer": [{}, {"decomposed": True}],
     "NeighbourhoodMixer": [{"kernel_size": 3}],
+    "PolylineMixer": [{}, {"decomposed": True}],
     "S3AMixer": [{"max_kernel": 3}],
     "SECMixer": [{}, {"num_clusters": 4}],
     "SoftmaxMixer": [{}, {"window_size": 3}],
