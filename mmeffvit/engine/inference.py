@@ -22,6 +22,7 @@ from mmeffvit.engine.evaluation import check_weights
 from mmeffvit.engine.predictions import Annotations, read_annotations
 from mmeffvit.visualization.pixels import keep_pixels
 
+_POINT_LOADERS = ("LoadPointsFromFile", "LoadRoomFromFile")
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -82,7 +83,7 @@ class Predictor:
             is there.
 
     Raises:
-        LaunchError: The config tests on nothing, or names no classes.
+        LaunchError: The config tests on nothing or on point clouds, or names no classes.
         CheckpointError: The checkpoint cannot be read, or belongs to another model.
     """
 
@@ -92,6 +93,13 @@ class Predictor:
         if not datasets or not datasets[0].get("pipeline"):
             raise LaunchError(
                 "The config has no test_dataloader.dataset.pipeline, by which images are prepared."
+            )
+        if any(type_name(step) in _POINT_LOADERS for step in datasets[0]["pipeline"]):
+            raise LaunchError(
+                "The config reads point clouds, and this predicts on images. tools/test.py "
+                "predicts on clouds without labels: --out FILE.pkl --cfg-options "
+                "test_dataloader.dataset.with_label=False for sweeps, "
+                "test_dataloader.dataset.semantic_key=None for rooms."
             )
         self.pipeline = Compose(_pipeline_for_files(datasets[0]["pipeline"]))
         self._num_readers = 1

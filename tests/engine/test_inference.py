@@ -368,3 +368,10 @@ def test_labels_of_sigmoid_heads_are_numbers(tmp_path):
     with Image.open(out / "labels" / "a.png") as image:
         assert image.mode == "L"
         assert (np.asarray(image) == labels[0].numpy()).all()
+
+
+def test_point_clouds_are_sent_to_where_they_are_predicted():
+    loader = {"dataset": {"pipeline": [{"type": "mmeffvit.LoadPointsFromFile"}]}}
+    cfg = Config({"default_scope": "mmeffvit", "model": {}, "test_dataloader": loader})
+    with pytest.raises(LaunchError, match=r"tools/test.py predicts on clouds .*with_label=False"):
+        inference.Predictor(cfg, "none.pth")

@@ -5,6 +5,8 @@ import logging
 import pytest
 from mmengine.config import Config
 
+import mmeffvit
+from maintenance import shapes
 from mmeffvit.engine.errors import LaunchError
 from mmeffvit.engine.preflight import find_problems, preflight
 from tests.datasets.checks import sets
@@ -118,3 +120,22 @@ def test_tools_check_unless_told_not_to(tool, coco, tmp_path, monkeypatch):
             main(*arguments, "--work-dir", tmp_path)
         with pytest.raises(StartedError):
             main(*arguments, "--work-dir", tmp_path, "--no-preflight")
+
+
+@pytest.mark.parametrize(
+    ("write", "config"),
+    [
+        (shapes.write_roboflow, "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"),
+        (shapes.write_coco, "mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py"),
+        (shapes.write_yolo, "mmdet::queryinst/queryinst_r50_fpn_1x_coco.py"),
+        (shapes.write_voc, "mmdet::rpn/rpn_r50_fpn_1x_coco.py"),
+        (shapes.write_label_maps, "mmseg::upernet/upernet_r50_4xb4-80k_ade20k-512x512.py"),
+        (shapes.write_classes, str(runs.ROOT / "configs/secvit/secvit-tiny_16xb128_in1k.py")),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_data_that_is_set_by_one_call_passes(write, config, tmp_path):
+    masks = {shapes.write_yolo: {"polygons": True}}
+    data = write(tmp_path / "data", **masks.get(write, {}))
+    cfg = mmeffvit.set_dataset(config, data)
+    assert [str(f) for f in find_problems(cfg, ("train", "val")) if f.level == "error"] == []
