@@ -271,7 +271,8 @@ def _check_coco(cfg: Config, data: Data, sample: int) -> list[Finding]:
         data.prefix("img", "img_path"),
         with_masks=with_masks and bool(_reads_masks(cfg, data)),
         measured=any(_same_file(data.ann_file, path) for path in data.measured),
-        training=data.split == "train",
+        # images of semi-supervised training have no objects
+        training=data.split == "train" and not any(data.steps("LoadEmptyAnnotations")),
         sample=sample,
     )
     if data.named_classes is None and data.classes is not None:

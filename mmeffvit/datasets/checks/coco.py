@@ -66,7 +66,7 @@ def check_coco(
         images: The folder that ``file_name`` is relative to; None for no look at the images.
         with_masks: Whether the model needs a mask of every object.
         measured: Whether an evaluator reads the file.
-        training: Whether a model is trained on it: there must be objects.
+        training: Whether a model is trained on its objects: there must be some.
         sample: How many images are opened.
     """
     path = str(path)
@@ -76,6 +76,8 @@ def check_coco(
         except (OSError, ValueError) as problem:
             todo = "Restore or write it again"
             return [error(path, f"cannot be read as JSON: {problem}", todo=todo)]
+        if not training and isinstance(content, dict):
+            content.setdefault("annotations", [])  # files of images to be tested have none
         findings = _check_form(content, path)
         if findings:
             return findings

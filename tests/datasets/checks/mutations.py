@@ -279,6 +279,24 @@ def another_folder_of_images(root, cfg):
     cfg.train_dataloader.dataset.data_prefix = {"img": "annotations/"}
 
 
+@warns("coco", "val.json: has no object of the classes")
+def images_to_be_tested_alone(root, cfg):
+    with document(root, "val") as content:
+        del content["annotations"]
+
+
+@warns("coco", "images without labels.json: has no object")
+def images_without_labels_besides(root, cfg):
+    with document(root) as content:
+        pass
+    del content["annotations"]
+    (root / "annotations/images without labels.json").write_text(json.dumps(content))
+    labelled = cfg.train_dataloader.dataset
+    steps = [{"type": "LoadImageFromFile"}, {"type": "LoadEmptyAnnotations"}]
+    bare = {**labelled, "ann_file": "annotations/images without labels.json", "pipeline": steps}
+    cfg.train_dataloader = {"dataset": {"type": "ConcatDataset", "datasets": [labelled, bare]}}
+
+
 @valid("coco")
 def categories_with_one_more(root, cfg):
     with document(root) as content:

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
 
+from mmeffvit.engine.data import iter_datasets
 from tests.datasets.points.test_sweep_files import CALIBRATION
 
 RED, BLUE, GREEN, GREY = (220, 30, 30), (30, 30, 220), (30, 220, 30), (120, 120, 120)
@@ -283,7 +284,8 @@ def wrong_labels(layout, cfg):
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         with DATASETS.switch_scope_and_registry(None) as registry:
             # serialising collects garbage each time
-            dataset = registry.build({**cfg.train_dataloader.dataset, "serialize_data": False})
+            (first, *_) = iter_datasets(cfg.train_dataloader.dataset)
+            dataset = registry.build({**first, "serialize_data": False})
         assert len(dataset) > 0
         samples = [dataset[index] for index in range(len(dataset))]
     classes = dataset.metainfo["classes"]
