@@ -1,6 +1,7 @@
 """The shape of the package: what importing costs, who imports whom, what the wheel carries."""
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -38,16 +39,18 @@ PACKAGE = ROOT / "mmeffvit"
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
+@functools.cache
 def imported(path):
     """Full names of all that a module imports, wherever in it."""
+    names = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             above = path.relative_to(ROOT).parts[: -node.level] if node.level else ()
             module = ".".join((*above, *filter(None, [node.module])))
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    return names
 
 
 def rooms(path):
