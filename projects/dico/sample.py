@@ -18,6 +18,7 @@ from sklearn.svm import SVC
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for custom_imports
 
+from mmeffvit import compat
 from mmeffvit.checkpoint import load_weights, read_checkpoint
 from mmeffvit.files import whole_file
 
@@ -43,6 +44,7 @@ def sheet(images, columns):
 
 
 def main(argv=None):
+    compat.setup()
     args = parse_args(argv)
     cfg = Config.fromfile(args.config)
     model = MODELS.build(cfg.model)
