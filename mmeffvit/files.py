@@ -65,7 +65,8 @@ def _sync(path: Path, flags: int) -> None:
 #: environment variable with files, and folders of files, of one's own, between colons (on Windows
 #: semicolons): what is in them may run
 TRUSTED_FILES = "MMEFFVIT_TRUSTED_FILES"
-_ADVICE = (
+#: what to do about a file that holds more than data
+ADVICE = (
     "Nothing in it was run. If it is your own, save its data alone, or name it in the environment "
     f"variable {TRUSTED_FILES}, and what is in it will run"
 )
@@ -141,7 +142,7 @@ def read_training_state(file: Any, map_location: Any = "cpu") -> Any:
     try:
         return read_torch(file, *rebuilt_as_data(), map_location=map_location)
     except RefusedError as error:
-        raise CheckpointError(f"{name} {error}. {_ADVICE}.") from error
+        raise CheckpointError(f"{name} {error}. {ADVICE}.") from error
     except UnreadableError as error:
         raise CheckpointError(f"{name} {error}; copy it again, or use an earlier one") from error
 
@@ -161,7 +162,7 @@ def read_training_state_from(url: str, *args: Any, **kwargs: Any) -> Any:
             return load_state_dict_from_url(url, *args, weights_only=True, **kwargs)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{url} holds more than data: {_refused_name(error)}. {_ADVICE}."
+            f"{url} holds more than data: {_refused_name(error)}. {ADVICE}."
         ) from error
 
 
@@ -240,7 +241,7 @@ class _DataUnpickler(pickle.Unpickler):
         if name not in self._DATA.get(module, ()):
             raise pickle.UnpicklingError(
                 f"it names {module}.{name}; only containers, numbers and arrays are let in. "
-                f"{_ADVICE}"
+                f"{ADVICE}"
             )
         return super().find_class(module, name)
 

@@ -51,11 +51,28 @@ class Conversion:
 def find_weights(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
     """The weights inside a training state, and the name of the entry that holds them.
 
-    Containers may be nested (``model_ema`` of a wrapper holds ``state_dict``); what wrappers put
-    before all keys, such as ``module.`` and ``_orig_mod.``, is taken off.
+    What wrappers put before all keys, such as ``module.``, is taken off, as is ``_orig_mod.`` of
+    parts that were compiled.
 
     Raises:
         CheckpointError: There are none.
+    """
+    found, container = find_container(checkpoint)
+    weights = {
+        key.replace("_orig_mod.", ""): v for key, v in found.items() if isinstance(v, Tensor)
+    }
+    while wrapper := next((w for w in WRAPPERS if all(key.startswith(w) for key in weights)), None):
+        weights = {key.removeprefix(wrapper): value for key, value in weights.items()}
+    return weights, container
+
+
+def find_container(checkpoint: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    """The mapping inside a training state that holds the weights, and the name of its entry.
+
+    Containers may be nested (``model_ema`` of a wrapper holds ``state_dict``).
+
+    Raises:
+        CheckpointError: There is none.
     """
     path = []
     while not any(isinstance(value, Tensor) for value in checkpoint.values()):
@@ -70,10 +87,7 @@ def find_weights(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]
                 f"{', '.join(map(str, checkpoint)) or '(none)'}, "
                 f"and weights are looked for directly and in {', '.join(CONTAINERS)}"
             )
-    weights = {key: value for key, value in checkpoint.items() if isinstance(value, Tensor)}
-    while wrapper := next((w for w in WRAPPERS if all(key.startswith(w) for key in weights)), None):
-        weights = {key.removeprefix(wrapper): value for key, value in weights.items()}
-    return weights, ".".join(path)
+    return checkpoint, ".".join(path)
 
 
 def convert_official(checkpoint: Mapping[str, Any], family: str) -> Conversion:

@@ -13,11 +13,12 @@ run a file's own choice: a checkpoint from elsewhere stays data.
 import functools
 import importlib.util
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmeffvit import files
 from mmeffvit.compat.config import replace
+from mmeffvit.errors import CheckpointError
 from mmeffvit.files import numpy_globals, with_name
 
 _SCHEDULER = "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler"
@@ -85,9 +86,9 @@ def guard_loading() -> None:
     if isinstance(checkpoint.torch, _GuardedTorch):
         return
     checkpoint.torch = _GuardedTorch()
-    checkpoint._safe_torch_load = files.read_training_state  # of the forks
+    checkpoint._safe_torch_load = _GuardedTorch.load  # of the forks
     for module in (checkpoint, dl_utils, dl_utils.hub):
-        module.load_url = files.read_training_state_from
+        module.load_url = _load_url
     register_handler(["pickle", "pkl"])(_pickle_handler())
     register_handler(["yaml", "yml"])(_yaml_handler())
     replace(io.load, _naming_the_file(io.load))
@@ -103,7 +104,35 @@ class _GuardedTorch:
 
     @staticmethod
     def load(file: Any, map_location: Any = None, **kwargs: Any) -> Any:
-        return files.read_training_state(file, map_location)
+        return _without_programs(files.read_training_state(file, map_location), file)
+
+
+def _load_url(url: str, *args: Any, **kwargs: Any) -> Any:
+    return _without_programs(files.read_training_state_from(url, *args, **kwargs), url)
+
+
+def _without_programs(checkpoint: Any, file: Any) -> Any:
+    """The checkpoint itself; mmengine runs the text of the config in it, which must be data.
+
+    A resumed run does so, and an inferencer that is given weights alone.
+
+    Raises:
+        CheckpointError: The text does more than assign values.
+    """
+    from mmeffvit.configs import values_of_text
+
+    if files.is_trusted(file) or not isinstance(checkpoint, Mapping):
+        return checkpoint
+    hub = checkpoint.get("message_hub")
+    for part in (checkpoint.get("meta"), hub.get("runtime_info") if hub else None):
+        for key in ("cfg", "config"):
+            text = part.get(key) if isinstance(part, Mapping) else None
+            if isinstance(text, str) and values_of_text(text) is None:
+                raise CheckpointError(
+                    f"'{file}' holds more than data: its config ('{key}') is a program, not a list "
+                    f"of values. {files.ADVICE}."
+                )
+    return checkpoint
 
 
 def _pickle_handler() -> type:

@@ -1,6 +1,7 @@
 """Evaluating a checkpoint: weights that are really those of the model, pictures, predictions."""
 
 import os
+from collections import OrderedDict
 from pathlib import Path
 
 from mmengine.config import Config
@@ -10,6 +11,7 @@ from torch import nn
 from mmeffvit.checkpoint import CheckpointError, read_checkpoint
 from mmeffvit.configs import full_type, type_name
 from mmeffvit.engine.errors import LaunchError
+from mmeffvit.engine.weights import fit_weights
 
 # hook -> ours in its place, its option for the folder, and what makes it draw every image
 _DRAWING = {
@@ -40,23 +42,19 @@ def check_weights(model: nn.Module, path: str) -> int:
             f"There is no checkpoint {path} (looked for at {Path(path).resolve()})."
         )
     checkpoint = read_checkpoint(path)
-    weights = checkpoint.get("state_dict", checkpoint)
-    weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    fit = fit_weights(model, checkpoint)
     model = model.module if is_model_wrapper(model) else model
-    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    misfits = {
-        key: f"{key} is {tuple(weights[key].shape)} and should be {shape}"
-        for key, shape in shapes.items()
-        if key in weights and tuple(getattr(weights[key], "shape", ())) != shape
-    }
-    fitting = {key: value for key, value in weights.items() if key not in misfits}
-    absent = set(model.load_state_dict(fitting, strict=False).missing_keys)
+    misfits = fit.shapes.keys() - fit.fitting
+    weights = OrderedDict((k, v) for k, v in fit.weights.items() if k not in misfits)
+    weights._metadata = getattr(fit.weights, "_metadata", None)
+    absent = set(model.load_state_dict(weights, strict=False).missing_keys)
     parameters = [key for key, _ in model.named_parameters()]
-    lost = [misfits.get(key, f"{key} is not there") for key in parameters if key in absent]
+    lost = [key for key in parameters if key in absent]
     if lost:
+        reasons = "; ".join(map(fit.why_not, lost[:3]))
         raise CheckpointError(
             f"{path} has {len(parameters) - len(lost)} of the {len(parameters)} parameters of this "
-            f"{type(model).__name__}: {'; '.join(lost[:3])}{' ...' if len(lost) > 3 else '.'} It "
+            f"{type(model).__name__}: {reasons}{' ...' if len(lost) > 3 else '.'} It "
             "seems to belong to another config; official backbone weights are converted by "
             "tools/convert_checkpoint.py and are a starting point for training, not for a test."
         )

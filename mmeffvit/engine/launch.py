@@ -4,6 +4,7 @@ Every step is a function of a Config, so that it can be read, tested and used fr
 """
 
 import difflib
+import functools
 import logging
 import os
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
+from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -22,6 +24,8 @@ from mmeffvit.configs import full_type, in_text, type_name
 from mmeffvit.engine.data import set_data_root
 from mmeffvit.engine.environment import init_process_group
 from mmeffvit.engine.errors import InvalidLossError, LaunchError
+from mmeffvit.engine.options import check_options
+from mmeffvit.engine.weights import FitWeightsHook
 from mmeffvit.files import RefusedError
 
 Notes = list[tuple[int, str]]
@@ -75,12 +79,18 @@ def apply_options(
     """Merge ``--cfg-options`` and ``--data-root`` into a config.
 
     ``data_root=DIR`` among the options does what ``--data-root DIR`` does: in upstream configs the
-    top-level ``data_root`` is only a name that the datasets were written with.
+    top-level ``data_root`` is only a name that the datasets were written with. Options that change
+    nothing are named in a warning.
+
+    Raises:
+        LaunchError: An option is misspelt, or the data root cannot be set.
     """
     options = dict(options or {})
     data_root = data_root or options.pop("data_root", None)
     if data_root is not None:
         set_data_root(cfg, str(data_root))
+    for doubt in check_options(cfg, options):
+        print_log(f"--cfg-options {doubt}", logger="current", level=logging.WARNING)
     cfg.merge_from_dict(options)
 
 
@@ -170,9 +180,28 @@ def build_runner(cfg: Config, notes: Notes = ()) -> Runner:
     add_toolbox_defaults(cfg)
     init_process_group(cfg)
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(FitWeightsHook())
+    count = (cfg.get("optim_wrapper") or {}).get("accumulative_counts", 1)
+    if count > 1:
+        runner.scale_lr = functools.partial(_scale_lr, runner.scale_lr, count)
     for level, message in notes:
         runner.logger.log(level, message)
     return runner
+
+
+def _scale_lr(
+    scale: Callable, count: int, optim_wrapper: Any, auto_scale_lr: Mapping | None = None
+) -> None:
+    """mmengine's ``Runner.scale_lr``, which does not know that a step takes `count` batches."""
+    if auto_scale_lr and auto_scale_lr.get("enable") and "base_batch_size" in auto_scale_lr:
+        size = auto_scale_lr["base_batch_size"]
+        print_log(
+            f"Each step takes {count} batches (accumulative_counts), so the rate is scaled as for "
+            f"batches {count} times as large: base_batch_size {size} counts as {size / count:g}",
+            logger="current",
+        )
+        auto_scale_lr = {**auto_scale_lr, "base_batch_size": size / count}
+    scale(optim_wrapper, auto_scale_lr)
 
 
 def exit_with_sentence(main: Callable[[], Any]) -> None:

@@ -4,14 +4,18 @@ import logging
 import os
 import re
 import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
 from mmeffvit.checkpoint import CheckpointError, read_checkpoint
+from mmeffvit.configs import Place, lookup, values_of_text, walk
 
 # What mmengine's Runner.resume reads.
 _TRAINING_STATE = ("state_dict", "optimizer", "meta", "message_hub")
+_SCHEDULES = ("param_scheduler",)
 
 
 def find_damage(path: str | os.PathLike) -> str | None:
@@ -140,9 +144,46 @@ def _take_seed(cfg: Config) -> list[tuple[int, str]]:
             f"Cannot resume: {path} holds no {', '.join(absent)}, so it is not the state of a "
             f"training run; to start from its weights use --cfg-options load_from={path}."
         )
+    notes = _name_what_stays(cfg, checkpoint["meta"])
     randomness = dict(cfg.get("randomness") or {})
     seed = checkpoint["meta"].get("seed")
     if randomness.get("seed") is not None or seed is None:
-        return []
+        return notes
     cfg.randomness = {**randomness, "seed": seed}
-    return [(logging.INFO, f"randomness.seed={seed}, from the checkpoint")]
+    return [*notes, (logging.INFO, f"randomness.seed={seed}, from the checkpoint")]
+
+
+def _name_what_stays(cfg: Config, meta: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """Learning rates and schedules that the config has changed, and a resumed run does not."""
+    before = values_of_text(meta.get("cfg") or "")
+    if not before:
+        return []
+    changed = []
+    for top in (("optim_wrapper", "optimizer"), ("optim_wrapper", "paramwise_cfg"), _SCHEDULES):
+        old, new = (dict(_leaves(tree, top)) for tree in (before, cfg))
+        for place in sorted(old.keys() | new.keys(), key=str):
+            if old.get(place) != new.get(place):
+                stays, said = (repr(v[place]) if place in v else "nothing" for v in (old, new))
+                changed.append(f"{'.'.join(map(str, place))} {stays} (the config says {said})")
+    if not changed:
+        return []
+    more = f" and {len(changed) - 6} more" if len(changed) > 6 else ""
+    return [
+        (
+            logging.WARNING,
+            "The run that is resumed was started with other rates or schedules, and keeps them, as "
+            f"they are part of its state: {', '.join(changed[:6])}{more}. To train on with those "
+            "of the config, start from the weights: --cfg-options load_from=CHECKPOINT, without "
+            "--resume.",
+        )
+    ]
+
+
+def _leaves(tree: Any, top: Place) -> Iterator[tuple[Place, Any]]:
+    """Values that hold no others, with their places; one schedule is a list of one."""
+    part = lookup(tree, top)
+    if top == _SCHEDULES and isinstance(part, Mapping) and "type" in part:
+        part = [part]
+    for place, value in walk(part):
+        if place and not isinstance(value, (Mapping, list, tuple)):
+            yield (*top, *place), value

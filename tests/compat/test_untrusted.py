@@ -348,6 +348,47 @@ def test_ways(evil, marker, way):
     assert not marker.exists()
 
 
+# -- texts of configs ------------------------------------------------------------------------------
+
+
+def with_config(evil, marker, keys, text=None):
+    """Weights beside which the text of a config would run."""
+    text = text or f"{Code(marker).source}\nmodel = {MODEL}\ndefault_scope = 'mmdet'\n"
+    state = {"state_dict": nn.Linear(2, 2).state_dict(), "optimizer": {}, "param_schedulers": []}
+    state |= {"meta": {"iter": 3, "epoch": 1}, "message_hub": {"runtime_info": {}}}
+    part = state
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = text
+    torch.save(state, evil)
+
+
+def by_weights_alone(evil):
+    from mmdet.apis import DetInferencer
+
+    DetInferencer(weights=str(evil), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("keys", "way"),
+    [
+        (("meta", "config"), by_runner_resume),
+        (("message_hub", "runtime_info", "cfg"), by_weights_alone),
+        (("meta", "cfg"), by_weights_alone),
+    ],
+)
+def test_configs_in_checkpoints_do_not_run(evil, marker, keys, way):
+    with_config(evil, marker, keys)
+    with pytest.raises(CheckpointError, match=f"its config \\('{keys[-1]}'\\) is a program"):
+        way(evil)
+    assert not marker.exists()
+
+
+def test_configs_in_checkpoints_are_read_where_they_are_data(evil, marker):
+    with_config(evil, marker, ("meta", "cfg"), Config(toy.config()).pretty_text)
+    assert read_with_mmengine(str(evil))["meta"]["iter"] == 3
+
+
 # -- pickles and YAML ------------------------------------------------------------------------------
 
 
