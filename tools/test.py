@@ -15,13 +15,18 @@ def parse_args(argv=None):
         help="write all predictions to a pickle file, or those of a segmentor to a folder, as PNG",
     )
     parser.add_argument("--show-dir", metavar="DIR", help="draw every image's predictions into DIR")
+    parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="test on several views of each image: tta_pipeline of the config, or its mirror image",
+    )
     return command_line.parse(parser, argv)
 
 
 def main(argv=None):
     compat.setup()
     args = parse_args(argv)
-    from mmeffvit.engine import environment, evaluation, launch
+    from mmeffvit.engine import environment, evaluation, launch, tta
     from mmeffvit.swap import command_line
 
     cfg = command_line.load_config(args)
@@ -35,6 +40,8 @@ def main(argv=None):
         *command_line.check_data(args, cfg, ["test"]),
         *environment.fit_to_device(cfg, training=False),
     ]
+    if args.tta:
+        tta.enable_tta(cfg)
     runner = launch.build_runner(cfg, notes)
     evaluation.check_weights(runner.model, args.checkpoint)
     runner.test()

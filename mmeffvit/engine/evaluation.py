@@ -5,13 +5,12 @@ from collections import OrderedDict
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
 from torch import nn
 
 from mmeffvit.checkpoint import CheckpointError, read_checkpoint
 from mmeffvit.configs import full_type, type_name
 from mmeffvit.engine.errors import LaunchError
-from mmeffvit.engine.weights import fit_weights
+from mmeffvit.engine.weights import fit_weights, unwrap
 
 # hook -> ours in its place, its option for the folder, and what makes it draw every image
 _DRAWING = {
@@ -43,7 +42,7 @@ def check_weights(model: nn.Module, path: str) -> int:
         )
     checkpoint = read_checkpoint(path)
     fit = fit_weights(model, checkpoint)
-    model = model.module if is_model_wrapper(model) else model
+    model = unwrap(model)
     misfits = fit.shapes.keys() - fit.fitting
     weights = OrderedDict((k, v) for k, v in fit.weights.items() if k not in misfits)
     weights._metadata = getattr(fit.weights, "_metadata", None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
@@ -48,6 +48,13 @@ class Fit:
         return f"{key} is not there{did_you_mean(key, self.weights).rstrip('?')}"
 
 
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model that has the weights: not what distributes it, or merges its predictions."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
 def fit_weights(model: nn.Module, checkpoint: Mapping[str, Any]) -> Fit:
     """Find the weights in a checkpoint, and take off what wrappers put before their names.
 
@@ -58,7 +65,7 @@ def fit_weights(model: nn.Module, checkpoint: Mapping[str, Any]) -> Fit:
     Raises:
         CheckpointError: There are no weights in it.
     """
-    model = model.module if is_model_wrapper(model) else model
+    model = unwrap(model)
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     given, _ = find_container(checkpoint)
     best, most = given, -1
@@ -123,7 +130,7 @@ class FitWeightsHook(Hook):
 
 def describe_misfit(model: nn.Module, fit: Fit, source: Any) -> str:
     """A sentence with counts, the closest names, and what to do."""
-    model = model.module if is_model_wrapper(model) else model
+    model = unwrap(model)
     absent = [key for key in fit.shapes if key not in fit.fitting]
     reasons = "; ".join(map(fit.why_not, absent[:3]))
     advice = "It seems to belong to another config, or to need tools/convert_checkpoint.py"

@@ -62,6 +62,19 @@ class Network(BaseModule):
         if "arch_keys" not in vars(cls) and vars(cls).get("arch_zoo"):
             cls.arch_keys = tuple(next(iter(cls.arch_zoo.values())))
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Network:
+        """Say what to write in place of ``pretrained=``, which many networks elsewhere take."""
+        if "pretrained" in kwargs:
+            raise TypeError(
+                f"{cls.__name__} takes no pretrained={kwargs['pretrained']!r}: nothing is "
+                "downloaded, and weights are a file. In a config write init_cfg=dict("
+                f"type='Pretrained', checkpoint=FILE, prefix='{cls.prefix}'), and pretrained=None "
+                "in a model of mmseg; in Python, mmeffvit.checkpoint.load_weights(network, "
+                "mmeffvit.checkpoint.read_checkpoint(FILE)). tools/convert_checkpoint.py makes "
+                "FILE of the authors' weights."
+            )
+        return super().__new__(cls)
+
     def __init__(
         self,
         arch: str | Mapping[str, Any],

@@ -17,6 +17,16 @@ def build_table(build: Callable[..., T], *args) -> T:
         return build(*args)
 
 
+def refuse_jit_trace() -> None:
+    """Raise RuntimeError under ``torch.jit.trace``, which would keep the tables of one size."""
+    if torch.jit.is_tracing():
+        raise RuntimeError(
+            "torch.jit.trace records what is done for one image size, and this network makes "
+            "tables by the size of its maps: use torch.export.export(network, (image,)), with "
+            "dynamic_shapes for other sizes, or tools/export_onnx.py (docs/deployment.md)"
+        )
+
+
 def cached_table(maxsize: int) -> Callable[[Callable[..., T]], Callable[..., T]]:
     """Decorate a function that builds a table: what it returns is kept by its arguments.
 
@@ -31,7 +41,10 @@ def cached_table(maxsize: int) -> Callable[[Callable[..., T]], Callable[..., T]]
 
         @functools.wraps(build)
         def table(*args) -> T:
-            return build(*args) if torch.compiler.is_compiling() else cached(*args)
+            if torch.compiler.is_compiling():
+                return build(*args)
+            refuse_jit_trace()
+            return cached(*args)
 
         return table
 

@@ -26,3 +26,11 @@ def test_create_backbone_passes_arguments():
 def test_unknown_names(name):
     with pytest.raises(ValueError, match=f"no backbone is called '{name}'; .*secvit-tiny|did you"):
         mmeffvit.create_backbone(name)
+
+
+@pytest.mark.parametrize("make", [mmeffvit.create_backbone, mmeffvit.create_classifier])
+def test_pretrained_is_answered_with_what_to_write(make):
+    with pytest.raises(
+        TypeError, match=r"takes no pretrained=True.*init_cfg=dict\(type='Pretrained'"
+    ):
+        make("rmt-tiny", pretrained=True)

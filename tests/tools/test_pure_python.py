@@ -128,6 +128,16 @@ def test_is_tested_and_drawn(root):
     )
 
 
+def test_is_tested_on_mirror_images_too(root, capfd):
+    with runs.main("test.py") as test:
+        test(
+            root / "pure.py",
+            root / "run" / "epoch_1.pth",
+            *("--data-root", root / "data", "--work-dir", root / "tta", "--tta"),
+        )
+    assert "coco/bbox_mAP" in capfd.readouterr().out
+
+
 def test_predicts(root):
     images = root / "data" / "val2017"
     with runs.main("predict.py") as predict:

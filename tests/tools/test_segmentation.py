@@ -118,6 +118,13 @@ def _labels(folder):
 
 
 @pytest.mark.slow
+def test_miou_of_an_image_and_its_mirror_image(whole, data, tmp_path, capfd):
+    with runs.main("test.py") as main:
+        main(*whole, "--work-dir", tmp_path, "--data-root", data, "--tta")
+    assert re.search(r"Iter\(test\) .* aAcc: [\d.]+  mIoU: [\d.]+", capfd.readouterr().out)
+
+
+@pytest.mark.slow
 def test_miou_pictures_and_label_maps(whole, data, tmp_path, capfd):
     images = data / "images" / "validation"
     with runs.main("test.py") as main:

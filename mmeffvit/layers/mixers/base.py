@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmeffvit.layers.context import MapContext
 from mmeffvit.ops.precision import autocast_disabled
+from mmeffvit.ops.tables import refuse_jit_trace
 
 
 class Mixer(nn.Module):
@@ -114,6 +115,8 @@ def continue_map(x: Tensor, beyond: Tensor, least: Sequence[int]) -> Tensor:
         least: Rows and columns that the result has at least.
     """
     height, width = x.shape[1:3]
+    if not torch.compiler.is_compiling():
+        refuse_jit_trace()
     bottom, right = (torch.sym_max(0, n - side) for n, side in zip(least, (height, width)))
     # whether a place is missing may be unknown while tracing
     if not torch.compiler.is_compiling() and not bottom and not right:

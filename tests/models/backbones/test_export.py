@@ -48,3 +48,18 @@ def test_onnx_runtime(exported, tmp_path):
         outs = session.run(None, {name: x.numpy()})
         for actual, expected in zip(outs, backbone(x), strict=True):
             assert relative_rms_error(torch.from_numpy(actual), expected) < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("name", ARCHS)
+def test_jit_trace_works_or_says_what_to_use(name):
+    backbone = build_tiny(name).eval().requires_grad_(False)
+    x = torch.randn(1, 3, 64, 96)
+    try:
+        traced = torch.jit.trace(backbone, x, check_trace=False)
+    except RuntimeError as error:
+        assert "use torch.export.export(network, (image,))" in str(error)  # noqa: PT017
+        assert name not in ("cswin", "vit")
+    else:
+        for actual, expected in zip(traced(x), backbone(x), strict=True):
+            assert relative_rms_error(actual, expected) < 1e-4
