@@ -13,7 +13,7 @@ bands = 5
 width = 64
 
 model = dict(
-    # one mean and one deviation for all bands, as mmdet takes one or three (mmseg: one per band)
+    # one mean and one deviation for all bands: the toolboxes take one or three
     data_preprocessor=dict(mean=[500.0], std=[250.0], bgr_to_rgb=False, pad_size_divisor=32),
     backbone=dict(
         _delete_=True,
