@@ -27,12 +27,13 @@ def set_recipe(cfg: Config, recipe: str) -> Config:
         recipe: As of :func:`mmeffvit.swap.swap_backbone`.
     """
     cfg = in_text(cfg)
+    if recipe != "adamw":
+        return cfg
     tree = plain(cfg)
-    if recipe == "adamw":
-        draft = Draft(tree, find_owner(tree))
-        set_adamw(draft)
-        tree = draft.tree
-    return Config(tree, filename=cfg.filename)
+    draft = Draft(tree, find_owner(tree))
+    set_adamw(draft)
+    # with a text, as there need not be a file of this name (any more)
+    return Config(draft.tree, cfg_text=cfg.text or "# with AdamW", filename=cfg.filename)
 
 
 def set_adamw(draft: Draft) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mmeffvit.analysis import compare, compare_report
 from mmeffvit.engine.errors import LaunchError
+from mmeffvit.swap.recipe import set_recipe
 from tests.tools import runs
 
 
@@ -131,6 +132,17 @@ def test_all_start_from_equal_conditions(tmp_path):
     for key in keys:
         assert own[key] == ours[key], key
     assert own.randomness.seed == 3
+
+
+def test_a_config_that_was_written_by_no_file_gets_the_recipe():
+    """As that of a swap, or of a data set that was put in."""
+    optimizer = {"type": "SGD", "lr": 0.01}
+    model = {"type": "RetinaNet", "backbone": {"type": "ResNet"}}
+    entries = {"model": model, "optim_wrapper": {"optimizer": optimizer}}
+    cfg = Config(entries, cfg_text="# made", filename="not_there.py")
+    assert set_recipe(cfg, "adamw").optim_wrapper.optimizer.type == "AdamW"
+    assert set_recipe(cfg, "keep").optim_wrapper.optimizer == optimizer
+    assert cfg.optim_wrapper.optimizer == optimizer
 
 
 @pytest.mark.slow
