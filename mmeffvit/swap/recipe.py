@@ -59,6 +59,8 @@ def set_adamw(draft: Draft) -> None:
         if isinstance(draft.tree.get("optimizer"), Mapping):
             draft.set(("optimizer",), new, "recipe='adamw'")
         _scale_schedule(draft, new["lr"] / old.get("lr", new["lr"]))
+    if draft.get((*root, "optimizer", "weight_decay")) is None:
+        return  # mmengine refuses rules for a decay that is not set
     paramwise = plain(draft.get((*root, "paramwise_cfg")) or {})
     if "norm_decay_mult" not in paramwise:
         paramwise["custom_keys"] = {**paramwise.get("custom_keys", {}), **NO_DECAY}

@@ -143,6 +143,9 @@ def test_a_config_that_was_written_by_no_file_gets_the_recipe():
     assert set_recipe(cfg, "adamw").optim_wrapper.optimizer.type == "AdamW"
     assert set_recipe(cfg, "keep").optim_wrapper.optimizer == optimizer
     assert cfg.optim_wrapper.optimizer == optimizer
+    own = {"type": "AdamW", "lr": 0.01}  # no decay is set, so there are no rules for it
+    cfg = Config({"model": model, "optim_wrapper": {"optimizer": own}}, cfg_text="# made")
+    assert set_recipe(cfg, "adamw").optim_wrapper == {"optimizer": own}
 
 
 @pytest.mark.slow
