@@ -118,7 +118,9 @@ def _whole(q: Tensor, k: Tensor, v: Tensor, steps: Tensor, scale: float) -> Tens
 def _inside_lines(q: Tensor, k: Tensor, v: Tensor, sums: Tensor, scale: float) -> Tensor:
     """Attention inside each of N lines: q, k, v (N, n, d), and (N, n) sums of their steps."""
     if torch.compiler.is_compiling():
-        return attend(q, k, v, line_masks(sums).to(q.dtype), scale)
+        # of four axes, as ONNX has attention
+        mask = line_masks(sums).to(q.dtype)
+        return attend(q[None], k[None], v[None], mask[None], scale)[0]
     # one sample of as many heads as there are lines
     q, k, v = (t.transpose(0, 1)[None] for t in (q, k, v))
     return chunked_attention(q, k, v, scale, _LineMask, sums)[0].transpose(0, 1)
