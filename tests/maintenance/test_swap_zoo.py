@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from maintenance.swap_zoo import methods, sweep, table, trial
-from mmeffvit.swap import SwapError, api, swap_backbone
+from maintenance.swap_zoo import data_trial, methods, sweep, table, trial
+from mmeffvit.swap import SwapError, api, set_dataset, swap_backbone
 
 DOCS = Path(__file__).parents[2] / "docs"
 ROWS = sweep.read_rows(DOCS / "swap_table.csv")
@@ -44,6 +44,19 @@ def test_pyramids_work():
             assert row["without_gradient"] == "0", row
 
 
+def test_methods_take_a_data_set():
+    counted = table.counted_data(ROWS)
+    assert len(counted) >= 125
+    assert sum(row["dataset"] == "yes" for row in counted) >= 0.98 * len(counted)
+    assert all(row["dataset_reason"] for row in counted if row["dataset"] != "yes")
+
+
+@pytest.fixture(scope="module")
+def made_up_data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    return {box: data_trial.write_data(root / box, box) for box in methods.TOOLBOXES}
+
+
 @pytest.fixture(scope="module")
 def measured_once():
     """Most configs have the same few backbones: each is measured for the first one alone."""
@@ -63,7 +76,7 @@ def measured_once():
 
 @pytest.mark.usefixtures("measured_once")
 @pytest.mark.parametrize("shard", range(SHARDS))
-def test_every_config_swaps(shard):
+def test_every_config_swaps(shard, made_up_data):
     rows = [row for row in ROWS if row["config"] and installed(row)]
     if importlib.util.find_spec("timm") is None:
         rows = [row for row in rows if "TIMM" not in row["backbone"]]
@@ -75,6 +88,15 @@ def test_every_config_swaps(shard):
             continue
         cfg = swap_backbone(name, "ravlt", arch=trial.TINY)
         assert cfg.backbone_swap.changes[0]["path"].startswith("model."), name
+        if row["dataset"] == "refused":
+            with pytest.raises(SwapError):
+                set_dataset(cfg, made_up_data[row["toolbox"]])
+        else:
+            paths = [
+                c["path"]
+                for c in set_dataset(cfg, made_up_data[row["toolbox"]]).dataset_swap.changes
+            ]
+            assert "train_dataloader.dataset" in " ".join(paths), name
 
 
 @pytest.mark.parametrize(
@@ -83,6 +105,12 @@ def test_every_config_swaps(shard):
 def test_trains_and_predicts(key):
     result = trial.try_method(methods.find_method(*key.split("/")))
     assert result["without_gradient"] == 0
+
+
+@pytest.mark.parametrize("key", ["mmdet/retinanet", "mmdet/panoptic_fpn", "mmseg/pspnet"])
+def test_trains_predicts_and_evaluates_on_made_up_data(key):
+    result = data_trial.try_dataset(methods.find_method(*key.split("/")))
+    assert result["metrics"] > 2
 
 
 def test_sweep_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
