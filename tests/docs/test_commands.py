@@ -19,6 +19,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
 
+from maintenance import shapes
 from mmeffvit import create_backbone, list_backbones
 from mmeffvit.analysis.backbones import build_backbone
 from mmeffvit.engine import launch
@@ -32,6 +33,7 @@ UPERNET = "configs/rmt/upernet_rmt-s_8xb2-160k_ade20k-512x512.py"
 PLACEHOLDERS = {
     "CONFIG": "configs/mask_rcnn_secvit.py",
     "CHECKPOINT": "checkpoint.pth",
+    "DIR": "data/cells",
     "IMAGE": "image.jpg",
     "IMAGES...": "image.jpg",
     "FILE": "tests/data/golden/secvit.npz",
@@ -50,6 +52,7 @@ FOREIGN = {
 RUN = {
     "tools/doctor.py": (),
     "tools/swap_backbone.py": (),
+    "tools/set_dataset.py": (),
     "tools/analysis/complexity.py": (),
     "tools/export_digits.py": ("--num-train", "2", "--num-val", "1"),
 }
@@ -160,8 +163,9 @@ def check_checkpoint(path, words):
     else:
         config = next(word for word in words if word.endswith(".py") and "/" in word[6:])
         parser = command_line.launch_parser("", "")
-        backbone = words[words.index("--backbone") + 1]
-        cfg = command_line.load_config(parser.parse_args([config, "--backbone", backbone]))
+        options = [o for o in ("--backbone", "--dataset") if o in words]
+        options = [word for o in options for word in (o, words[words.index(o) + 1])]
+        cfg = command_line.load_config(parser.parse_args([config, *options]))
         assert cfg.work_dir == f"work_dirs/{name}" or Path(cfg.work_dir).name == name
     assert int(epoch) <= cfg.train_cfg.max_epochs
 
@@ -260,11 +264,22 @@ CHECKS = {
 }
 
 
+def write_own_data(words):
+    """Folders that documents call the reader's own."""
+    if "data/cells" in words:
+        shapes.write_coco(Path("data/cells"))
+    if "data/roads" in words:
+        shapes.write_label_maps(Path("data/roads"))
+    if "data/birds" in words:
+        shapes.write_classes(Path("data/birds"))
+
+
 @pytest.mark.parametrize("command", commands(), ids=lambda command: command.place)
 def test_command(command, folder):
     if str(command) in FOREIGN:
         return
     words = substitute(command)
+    write_own_data(words)
     assert words[0] in CHECKS, f"{command.place}: nothing here can check '{command}'"
     try:
         CHECKS[words[0]](words, folder)

@@ -14,6 +14,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
+from maintenance import shapes
 from mmeffvit import compat
 from mmeffvit.checkpoint import write_checkpoint
 from mmeffvit.models.classifier import create_classifier
@@ -67,6 +68,8 @@ def prepare(block, folder):
     if '"image.jpg"' in block.text:
         write_image(folder / "image.jpg")
         write_checkpoint(create_classifier("secvit-tiny").state_dict(), "secvit-tiny.safetensors")
+    if '"data/cells"' in block.text:
+        shapes.write_coco(folder / "data/cells")
     if '"street.jpg"' in block.text:
         write_image(folder / "street.jpg", (240, 360))
     if '"checkpoint.pth"' in block.text:
