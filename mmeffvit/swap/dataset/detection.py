@@ -111,8 +111,8 @@ def _set_evaluators(draft: Draft, data: FolderData, masks: bool) -> None:
         asked = [m.get("metric") for m in metrics if type_name(m) == "CocoMetric"]
         names = [asked[0]] if asked and isinstance(asked[0], str) else list(*asked[:1])
         proposals = [name for name in names if str(name).startswith("proposal")]
-        if proposals:
-            metric: Any = asked[0]
+        if proposals:  # proposal_fast stacks what is of several lengths, which NumPy 1.24 refuses
+            metric: Any = "proposal"
         elif masks:
             metric = asked[0] if names == ["segm"] else ["bbox", "segm"]
         else:

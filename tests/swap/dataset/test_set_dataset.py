@@ -80,6 +80,12 @@ class TestDetector:
         boxinst = "mmdet::boxinst/boxinst_r50_fpn_ms-90k_coco.py"
         assert set_dataset(boxinst, folders / "boxes").val_evaluator.metric == "bbox"
 
+    def test_proposals(self, folders):
+        """mmdet's fast recall fails as soon as two images have different numbers of objects."""
+        cfg = set_dataset("mmdet::rpn/rpn_r50_fpn_1x_coco.py", folders / "boxes")
+        assert cfg.val_evaluator.metric == "proposal"
+        assert "num_classes" not in cfg.model.rpn_head
+
     def test_cascades(self, folders):
         cfg = set_dataset(
             "mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py", folders / "masks"
