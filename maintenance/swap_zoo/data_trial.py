@@ -85,8 +85,6 @@ def _make_small(cfg: Config, side: int) -> None:
         loader["batch_size"] = sampler.get("batch_size", batch)
         cfg[f"{split}_dataloader"] = loader
     cfg.model = convert(plain(cfg.model), shrink)
-    if "use_mp_eval" in cfg.val_evaluator:  # processes of its own, which a trial cannot have
-        cfg.val_evaluator.use_mp_eval = False
 
 
 def _small(value: Any, side: int) -> Any:

@@ -91,7 +91,7 @@ def test_every_config_swaps(shard, made_up_data):
         if row["dataset"] == "refused":
             with pytest.raises(SwapError):
                 set_dataset(cfg, made_up_data[row["toolbox"]])
-        else:
+        elif row["dataset"]:
             paths = [
                 c["path"]
                 for c in set_dataset(cfg, made_up_data[row["toolbox"]]).dataset_swap.changes

@@ -18,6 +18,8 @@ from mmeffvit.swap.errors import SwapError
 KIND = "boxes"
 #: arguments of metrics that write files for a server
 _FOR_SERVERS = ("format_only", "outfile_prefix")
+#: arguments that V3Det has for its thirteen thousand classes
+_FOR_MANY_CLASSES = ("use_mp_eval", "proposal_nums")
 
 
 def set_data(draft: Draft, data: FolderData) -> list[str]:
@@ -123,6 +125,9 @@ def _set_evaluators(draft: Draft, data: FolderData, masks: bool) -> None:
             "metric": metric,
         }
         loaders.set_metric(draft, key, entries, _FOR_SERVERS)
+        many = draft.get((key, "use_mp_eval")) is not None
+        for name in _FOR_MANY_CLASSES * many:
+            draft.remove((key, name), "for thousands of classes; now as COCO has it")
 
 
 def _palette(count: int) -> list[tuple[int, int, int]]:
