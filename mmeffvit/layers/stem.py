@@ -1,10 +1,13 @@
-"""Convolutional stem and down-sampling of the SecViT, RAVLT, SSViT and RMT family."""
+"""Convolutional stems and down-sampling, with batch norm or with layer norm."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+
+from mmeffvit.layers.norm import LayerNorm2d
 
 
 class ConvStem(nn.Sequential):
@@ -40,3 +43,9 @@ class ConvDownsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.conv(x))
+
+
+def conv_norm(in_dim: int, dim: int, kernel_size: int, stride: int, padding: int) -> nn.Sequential:
+    """A convolution, ``conv``, and a layer norm over channels with an eps of 1e-5, ``norm``."""
+    conv = nn.Conv2d(in_dim, dim, kernel_size, stride=stride, padding=padding)
+    return nn.Sequential(OrderedDict(conv=conv, norm=LayerNorm2d(dim, eps=1e-5)))

@@ -7,6 +7,7 @@ dimension, K clusters.
 from mmeffvit.ops.cell_attention import cell_attention
 from mmeffvit.ops.deformable_attention import deformable_attention
 from mmeffvit.ops.depthwise_conv import depthwise_conv2d
+from mmeffvit.ops.dilated_summaries import dilated_summaries, summary_attention
 from mmeffvit.ops.dispatch import UnavailableImplementationError, explain, implementations, select
 from mmeffvit.ops.manhattan_attention import ManhattanDecay, decay_rates, manhattan_attention
 from mmeffvit.ops.map_window_attention import map_window_attention
@@ -42,6 +43,7 @@ __all__ = [
     "decay_rates",
     "deformable_attention",
     "depthwise_conv2d",
+    "dilated_summaries",
     "explain",
     "implementations",
     "layer_norm_2d",
@@ -64,4 +66,5 @@ __all__ = [
     "select",
     "sparse_scan_attention",
     "sparse_scan_steps",
+    "summary_attention",
 ]

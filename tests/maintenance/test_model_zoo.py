@@ -224,7 +224,7 @@ def test_published_costs_are_those_of_the_same_networks():
     for model in MODELS.values():
         if "FLOPs (G)" not in model.published:
             continue
-        if any(name in model.name for name in ("cswin", "nat-", "uniformer", "ppma")):
+        if any(name in model.name for name in ("cswin", "nat-", "uniformer", "ppma", "favit")):
             continue
         compared += 1
         data, published = model.metadata, model.published
@@ -284,6 +284,12 @@ def test_published_costs_of_nat_and_dinat():
         published, measured = model.published, model.metadata
         assert round(measured["FLOPs"] / 1e9) == published["FLOPs (G)"], model.name
         assert round(measured["Parameters"] / 1e6) == published["Parameters (M)"], model.name
+
+
+def test_published_costs_of_favit():
+    (model,) = (model for model in MODELS.values() if "favit" in model.name)
+    assert model.metadata["Parameters"] / 1e6 == pytest.approx(3.4, abs=0.05)
+    assert model.metadata["FLOPs"] / 1e9 == pytest.approx(0.6, abs=0.05)
 
 
 def test_published_costs_of_uniformer():

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from mmeffvit.layers import LocalConvMixer, MapContext, SoftmaxMixer
-from mmeffvit.visualization.attention import MixerCall, affinity_map, make_rows
+from mmeffvit.layers import FactorizationMixer, LocalConvMixer, MapContext, SoftmaxMixer
+from mmeffvit.visualization.attention import MixerCall, affinity_map, make_rows, point_map
 
 
 def call_of(mixer, size):
@@ -40,3 +40,15 @@ def test_without_windows_all_heads_see_the_map():
     (row,) = make_rows(call_of(SoftmaxMixer(8, 2), (3, 4)), (1, 1))
     assert len(row.maps) == 2
     assert row.maps[0].values.min() > 0
+
+
+def test_tokens_of_one_summary():
+    numbers = point_map((3, 8), 2, 2)
+    expected = torch.full((3, 8), torch.nan)
+    for column, number in ((0, 0), (3, 0), (6, 0), (2, 1), (5, 1)):
+        expected[0, column], expected[2, column] = number, number + 2
+    torch.testing.assert_close(numbers, expected, equal_nan=True)
+    summaries, influence = make_rows(call_of(FactorizationMixer(16, 1, 2, 2), (6, 8)), (4, 7))
+    assert "2×2 summaries" in summaries.note
+    assert [map_.title.partition(":")[0] for map_ in summaries.maps] == ["1 apart", "2 apart"]
+    assert influence.maps[0].values.min() > 0

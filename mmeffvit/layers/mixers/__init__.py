@@ -3,6 +3,7 @@
 from mmeffvit.layers.mixers.base import QKVProjection, TokenMixer
 from mmeffvit.layers.mixers.cross_shaped import CrossShapedAttention, CrossShapedMixer
 from mmeffvit.layers.mixers.deformable import DeformableAttention, DeformableMixer
+from mmeffvit.layers.mixers.factorization import FactorizationMixer
 from mmeffvit.layers.mixers.fusion import FusionMixer
 from mmeffvit.layers.mixers.gated_conv import GatedConvMixer
 from mmeffvit.layers.mixers.local_conv import LocalConvMixer
@@ -26,6 +27,7 @@ __all__ = [
     "CrossShapedMixer",
     "DeformableAttention",
     "DeformableMixer",
+    "FactorizationMixer",
     "FusionMixer",
     "GatedConvMixer",
     "GatedSoftmaxMixer",

@@ -4,6 +4,7 @@ from mmeffvit.models.backbones.base import BaseBackbone
 from mmeffvit.models.backbones.cswin import CSWin
 from mmeffvit.models.backbones.dinat import NAT, DiNAT
 from mmeffvit.models.backbones.dinat_s import DiNAT_s
+from mmeffvit.models.backbones.favit import FaViT
 from mmeffvit.models.backbones.plain import PlainViT
 from mmeffvit.models.backbones.ppma import PPMA
 from mmeffvit.models.backbones.pyramid import ConvPyramid, Pyramid, PyramidViT
@@ -25,6 +26,7 @@ __all__ = [
     "ConvPyramid",
     "DiNAT",
     "DiNAT_s",
+    "FaViT",
     "PlainViT",
     "Pyramid",
     "PyramidViT",

@@ -6,7 +6,6 @@ and `NormClassifier` on its last map.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from functools import partial
 from typing import Any, ClassVar
 
@@ -14,6 +13,7 @@ from torch import nn
 
 from mmeffvit.layers import MLP, Block, CrossShapedMixer, LayerNorm2d
 from mmeffvit.layers.init import draw_linear_layers
+from mmeffvit.layers.stem import conv_norm
 from mmeffvit.models.backbones.pyramid import Pyramid
 from mmeffvit.models.heads.classifiers import NormClassifier
 from mmeffvit.models.official import KeyRule
@@ -30,11 +30,6 @@ def _arch(dim, depths, num_heads, stripe_widths=(1, 2, 7, None)) -> dict[str, An
         "mlp_ratios": (4, 4, 4, 4),
         "stripe_widths": stripe_widths,
     }
-
-
-def _conv_norm(in_dim: int, dim: int, kernel_size: int, stride: int, padding: int) -> nn.Module:
-    conv = nn.Conv2d(in_dim, dim, kernel_size, stride=stride, padding=padding)
-    return nn.Sequential(OrderedDict(conv=conv, norm=_norm(dim)))
 
 
 _STAGE = r"stage(\d)\.(\d+)\."
@@ -104,10 +99,10 @@ class CSWin(Pyramid):
         super().__init__(arch, block_options={"implementation": implementation}, **kwargs)
 
     def make_stem(self, in_channels: int, dim: int) -> nn.Module:
-        return _conv_norm(in_channels, dim, kernel_size=7, stride=4, padding=2)
+        return conv_norm(in_channels, dim, kernel_size=7, stride=4, padding=2)
 
     def make_merge(self, in_dim: int, dim: int) -> nn.Module:
-        return _conv_norm(in_dim, dim, kernel_size=3, stride=2, padding=1)
+        return conv_norm(in_dim, dim, kernel_size=3, stride=2, padding=1)
 
     def make_block(self, stage: int, index: int, drop_path: float, **options) -> nn.Module:
         arch = self.stage_arch(stage)

@@ -30,12 +30,13 @@ from mmeffvit.registry import MODELS
 
 
 class PyramidStage(nn.Module):
-    """Down-sampling, except in the first stage, and the blocks."""
+    """Down-sampling, except in the first stage, the blocks, and what follows the last one."""
 
-    def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module]):
+    def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module], norm: nn.Module):
         super().__init__()
         self.downsample = downsample
         self.blocks = nn.ModuleList(blocks)
+        self.norm = norm
 
 
 class Pyramid(BaseBackbone):
@@ -82,7 +83,7 @@ class Pyramid(BaseBackbone):
                 )
                 for index in range(depths[stage])
             ]
-            self.stages.append(PyramidStage(merge, blocks))
+            self.stages.append(PyramidStage(merge, blocks, self.make_stage_norm(dims[stage])))
         self.out_norms = nn.ModuleDict(
             {str(i): self.make_out_norm(dims[i]) for i in self.out_indices if self.out_norm}
         )
@@ -109,6 +110,10 @@ class Pyramid(BaseBackbone):
             **options: What the network handed on.
         """
         raise NotImplementedError
+
+    def make_stage_norm(self, dim: int) -> nn.Module:
+        """What ends a stage, and is read by the next one as well; by default nothing."""
+        return nn.Identity()
 
     def make_out_norm(self, dim: int) -> nn.Module:
         return LayerNorm2d(dim, eps=self.out_norm_eps)
@@ -159,7 +164,10 @@ class Pyramid(BaseBackbone):
         elif param_name.startswith(prefix + "stages."):
             _, stage, part, *rest = name.split(".")
             layer = sum(depths[: int(stage)]) + 1
-            layer += int(rest[0]) if part == "blocks" else 0
+            if part == "blocks":
+                layer += int(rest[0])
+            elif part == "norm":
+                layer += depths[int(stage)] - 1
         return layer, last + 1
 
     def frozen_modules(self) -> list[nn.Module]:
@@ -177,6 +185,7 @@ class Pyramid(BaseBackbone):
             context = MapContext.of(x)
             for block in stage.blocks:
                 x = self.run_block(block, x, context)
+            x = stage.norm(x)
             if i in self.out_indices:
                 out = self.out_norms[str(i)](x) if self.out_norm else x
                 outs.append(self.crop_map(out, image, i))

@@ -10,6 +10,7 @@ from mmeffvit.visualization.attention.capture import MixerCall, find_mixers, rec
 from mmeffvit.visualization.attention.cross_shaped import window_map
 from mmeffvit.visualization.attention.deformable import pyramid_sections, read_weights
 from mmeffvit.visualization.attention.draw import draw_attention, draw_features
+from mmeffvit.visualization.attention.factorization import point_map
 from mmeffvit.visualization.attention.features import feature_row, principal_colours
 from mmeffvit.visualization.attention.images import (
     example_photographs,
@@ -55,6 +56,7 @@ __all__ = [
     "input_size",
     "make_rows",
     "path_maps",
+    "point_map",
     "principal_colours",
     "pyramid_sections",
     "read_image",

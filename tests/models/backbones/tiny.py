@@ -54,6 +54,15 @@ ARCHS = {
         "kernel_size": 3,
         "layer_scale": 0.5,
     },
+    "favit": {
+        "embed_dims": (16, 32, 64, 64),
+        "depths": (1, 1, 1, 1),
+        "num_heads": (1, 2, 4, 4),
+        "mlp_ratios": (2, 2, 2, 2),
+        # both kinds of splitting channels
+        "reductions": (3, 1, 2, 1),
+        "window_size": 3,
+    },
     "uniformer": {
         "embed_dims": (16, 32, 64, 64),
         "depths": (1, 1, 1, 1),
