@@ -18,8 +18,8 @@ def axis_places(length: int, count: int, device: torch.device) -> Tensor:
         count: How many are asked for.
         device: Of the result.
     """
-    # one place alone is its own reflection
-    period = torch.sym_max(1, 2 * length - 2)
+    # a tensor, as ONNX has no remainder by a symbol; one place alone is its own reflection
+    period = (2 * torch.arange(length, device=device)[-1:]).clamp(min=1)
     place = torch.arange(count, device=device) % period
     return torch.minimum(place, period - place)
 

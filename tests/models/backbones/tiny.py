@@ -13,7 +13,7 @@ _SHARED = {
     "layer_scale": (None,) * 4,
 }
 #: the attention of a network is in its first two stages; of these, in later ones
-ATTENTION_STAGES = {"uniformer": (2,)}
+ATTENTION_STAGES = {"favit": (0,), "uniformer": (2,)}
 ARCHS = {
     "secvit": {**_SHARED, "num_clusters": (4, -1, 2, -1)},
     "ravlt": {**_SHARED, "attention": ("l", "v", "l", "v")},
