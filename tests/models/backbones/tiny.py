@@ -12,7 +12,7 @@ _SHARED = {
     "mlp_ratios": (2, 2, 2, 2),
     "layer_scale": (None,) * 4,
 }
-#: the attention of a network is in its first two stages; of these, in later ones
+#: stages whose attention is compiled and exported; the first two, where nothing is said
 ATTENTION_STAGES = {"favit": (0,), "uniformer": (2,)}
 ARCHS = {
     "secvit": {**_SHARED, "num_clusters": (4, -1, 2, -1)},
