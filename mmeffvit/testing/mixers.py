@@ -11,6 +11,7 @@ from mmeffvit.registry import MODELS
 #: mixer -> choices of arguments that small maps have a use for
 SMALL_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "CrossShapedMixer": [{}, {"stripe_width": 3}],
+    "FactorizationMixer": [{"window_size": 3}],
     "FusionMixer": [
         {
             "mixers": [
