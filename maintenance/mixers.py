@@ -26,6 +26,7 @@ DIM, HEADS = 64, 4
 SIDES = (32, 64)
 #: mixer -> arguments as networks have them, where those by default are not all
 OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "CrossScaleMixer": [{}, {"interval": 4}],
     "CrossShapedMixer": [{"stripe_width": 7}],
     "FusionMixer": [
         {

@@ -6,6 +6,7 @@ from mmeffvit.layers.depthwise import DepthwiseConv2d
 from mmeffvit.layers.drop_path import DropPath
 from mmeffvit.layers.ffn import MLP, ConvFFN, GatedConvFFN, MixFFN
 from mmeffvit.layers.mixers import (
+    CrossScaleMixer,
     CrossShapedAttention,
     CrossShapedMixer,
     DeformableAttention,
@@ -14,6 +15,7 @@ from mmeffvit.layers.mixers import (
     FusionMixer,
     GatedConvMixer,
     GatedSoftmaxMixer,
+    GroupAttention,
     LinearAttention,
     LocalConvMixer,
     ManhattanAttention,
@@ -49,6 +51,7 @@ __all__ = [
     "ConvDownsample",
     "ConvFFN",
     "ConvStem",
+    "CrossScaleMixer",
     "CrossShapedAttention",
     "CrossShapedMixer",
     "DeformableAttention",
@@ -61,6 +64,7 @@ __all__ = [
     "GatedConvFFN",
     "GatedConvMixer",
     "GatedSoftmaxMixer",
+    "GroupAttention",
     "LayerNorm2d",
     "LayerScale2d",
     "LinearAttention",

@@ -9,6 +9,7 @@ from mmeffvit.ops.deformable_attention import deformable_attention
 from mmeffvit.ops.depthwise_conv import depthwise_conv2d
 from mmeffvit.ops.dilated_summaries import dilated_summaries, summary_attention
 from mmeffvit.ops.dispatch import UnavailableImplementationError, explain, implementations, select
+from mmeffvit.ops.group_attention import group_attention
 from mmeffvit.ops.manhattan_attention import ManhattanDecay, decay_rates, manhattan_attention
 from mmeffvit.ops.map_window_attention import map_window_attention
 from mmeffvit.ops.maps import layer_norm_2d, map_layout
@@ -45,6 +46,7 @@ __all__ = [
     "depthwise_conv2d",
     "dilated_summaries",
     "explain",
+    "group_attention",
     "implementations",
     "layer_norm_2d",
     "linear_attention",

@@ -10,6 +10,7 @@ from mmeffvit.registry import MODELS
 
 #: mixer -> choices of arguments that small maps have a use for
 SMALL_OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "CrossScaleMixer": [{"group_size": 3}, {"group_size": 2, "interval": 2}],
     "CrossShapedMixer": [{}, {"stripe_width": 3}],
     "FactorizationMixer": [{"window_size": 3}],
     "FusionMixer": [

@@ -11,6 +11,11 @@ OTHERS = (
     *("cswin-tiny_8xb256_in1k", "cswin-small_8xb256_in1k", "cswin-base_8xb128_in1k"),
     "favit-b0_8xb128_in1k",
     *("uniformer-small_8xb128_in1k", "uniformer-base_8xb128_in1k"),
+    *(
+        f"crossformer-{variant}_8xb128_in1k"
+        for variant in ("tiny", "small", "base", "large")
+        + tuple(f"plus-{size}" for size in ("small", "base", "large", "huge"))
+    ),
     *(f"ppma-{size}_8xb128_in1k" for size in ("tiny", "small", "base")),
 )
 

@@ -1,6 +1,7 @@
 """Token mixers: projections, a core that calls one operator of `mmeffvit.ops`, the way out."""
 
 from mmeffvit.layers.mixers.base import QKVProjection, TokenMixer
+from mmeffvit.layers.mixers.cross_scale import CrossScaleMixer, GroupAttention, PositionBias
 from mmeffvit.layers.mixers.cross_shaped import CrossShapedAttention, CrossShapedMixer
 from mmeffvit.layers.mixers.deformable import DeformableAttention, DeformableMixer
 from mmeffvit.layers.mixers.factorization import FactorizationMixer
@@ -23,6 +24,7 @@ from mmeffvit.layers.mixers.sec import SECAttention, SECMixer
 from mmeffvit.layers.mixers.softmax import SoftmaxAttention, SoftmaxMixer
 
 __all__ = [
+    "CrossScaleMixer",
     "CrossShapedAttention",
     "CrossShapedMixer",
     "DeformableAttention",
@@ -31,6 +33,7 @@ __all__ = [
     "FusionMixer",
     "GatedConvMixer",
     "GatedSoftmaxMixer",
+    "GroupAttention",
     "LinearAttention",
     "LocalConvMixer",
     "MaSAMixer",
@@ -42,6 +45,7 @@ __all__ = [
     "PolylineMixer",
     "PooledAttention",
     "PooledMixer",
+    "PositionBias",
     "QKVProjection",
     "RALAMixer",
     "RALAttention",

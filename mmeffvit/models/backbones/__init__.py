@@ -1,6 +1,7 @@
 """Backbones: one file per network, over the contract of `base.py`."""
 
 from mmeffvit.models.backbones.base import BaseBackbone
+from mmeffvit.models.backbones.crossformer import CrossFormer
 from mmeffvit.models.backbones.cswin import CSWin
 from mmeffvit.models.backbones.dinat import NAT, DiNAT
 from mmeffvit.models.backbones.dinat_s import DiNAT_s
@@ -24,6 +25,7 @@ __all__ = [
     "BaseBackbone",
     "CSWin",
     "ConvPyramid",
+    "CrossFormer",
     "DiNAT",
     "DiNAT_s",
     "FaViT",

@@ -7,6 +7,7 @@ own with `register_drawing`, and its attention, per head, without one.
 """
 
 from mmeffvit.visualization.attention.capture import MixerCall, find_mixers, record_mixers
+from mmeffvit.visualization.attention.cross_scale import group_map
 from mmeffvit.visualization.attention.cross_shaped import window_map
 from mmeffvit.visualization.attention.deformable import pyramid_sections, read_weights
 from mmeffvit.visualization.attention.draw import draw_attention, draw_features
@@ -53,6 +54,7 @@ __all__ = [
     "feature_row",
     "find_image",
     "find_mixers",
+    "group_map",
     "input_size",
     "make_rows",
     "path_maps",

@@ -29,6 +29,15 @@ ARCHS = {
         "decomposed": (True, False, True, False),
     },
     "ppma": {**_SHARED, "decomposed": (True, False, True, False)},
+    "crossformer": {
+        "embed_dims": (16, 32, 64, 64),
+        "depths": (3, 2, 1, 1),
+        "num_heads": (1, 2, 4, 4),
+        "mlp_ratios": (2, 2, 2, 2),
+        "group_sizes": (3, 2, 2, 2),
+        "intervals": (2, 2, 1, 1),
+        "cooling": True,
+    },
     "cswin": {
         "embed_dims": (16, 32, 64, 64),
         "depths": (1, 1, 1, 1),

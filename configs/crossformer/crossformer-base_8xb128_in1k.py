@@ -1,0 +1,7 @@
+# CrossFormer-B on ImageNet-1K, as CrossFormer-T.
+_base_ = "./crossformer-tiny_8xb128_in1k.py"
+
+model = dict(
+    backbone=dict(arch="base", drop_path_rate=0.3),
+    head=dict(in_channels=768),
+)

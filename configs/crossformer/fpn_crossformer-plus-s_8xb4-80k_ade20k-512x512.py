@@ -1,0 +1,6 @@
+_base_ = "./fpn_crossformer-s_8xb4-80k_ade20k-512x512.py"
+
+model = dict(
+    backbone=dict(arch="plus-small", dense_groups=True),
+    neck=dict(in_channels=[64, 128, 256, 512]),
+)
