@@ -21,9 +21,12 @@ def to_groups(x: Tensor, group: tuple[int, int], interval: int) -> Tensor:
         (B, groups, r * c, ...): regions row by row, in each the groups row by row.
     """
     sides = [n * interval for n in group]
-    missing = [-length % side for length, side in zip(x.shape[1:3], sides)]
+    # counted so that a tracer can follow, to which the sizes of a map are expressions
+    regions = [(length + side - 1) // side for length, side in zip(x.shape[1:3], sides)]
+    missing = [n * side - length for n, side, length in zip(regions, sides, x.shape[1:3])]
     x = F.pad(x, (0, 0) * (x.dim() - 3) + (0, missing[1], 0, missing[0]))
-    x = x.unflatten(2, (-1, group[1], interval)).unflatten(1, (-1, group[0], interval))
+    x = x.unflatten(2, (regions[1], group[1], interval))
+    x = x.unflatten(1, (regions[0], group[0], interval))
     # (B, regions y, r, I, regions x, c, I, ...) -> (B, regions y, regions x, I, I, r, c, ...)
     x = x.permute(0, 1, 4, 3, 6, 2, 5, *range(7, x.dim()))
     return x.flatten(5, 6).flatten(1, 4)
@@ -33,7 +36,7 @@ def from_groups(
     groups: Tensor, size: tuple[int, int], group: tuple[int, int], interval: int
 ) -> Tensor:
     """The inverse of :func:`to_groups`: (B, H, W, ...), without what was padded."""
-    regions = [-(-length // (n * interval)) for length, n in zip(size, group)]
+    regions = [(length + n * interval - 1) // (n * interval) for length, n in zip(size, group)]
     x = groups.unflatten(2, group).unflatten(1, (*regions, interval, interval))
     x = x.permute(0, 1, 5, 3, 2, 6, 4, *range(7, x.dim()))
     x = x.flatten(4, 6).flatten(1, 3)
