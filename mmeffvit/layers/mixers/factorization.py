@@ -11,6 +11,7 @@ from mmeffvit.layers.depthwise import DepthwiseConv2d
 from mmeffvit.layers.mixers.base import TokenMixer
 from mmeffvit.layers.norm import LayerNorm2d
 from mmeffvit.ops import dilated_summaries, summary_attention
+from mmeffvit.ops.tables import refuse_jit_trace
 from mmeffvit.registry import MODELS
 
 
@@ -42,6 +43,7 @@ class ReducedKeys(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) to keys and values, (B, 1, floor(H / R) * floor(W / R), C) each."""
+        refuse_jit_trace()
         # a map smaller than the kernel is filled up with zeros
         bottom, right = (torch.sym_max(0, self.reduction - side) for side in x.shape[2:])
         if torch.compiler.is_compiling() or bottom or right:
