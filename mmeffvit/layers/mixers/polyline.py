@@ -6,7 +6,6 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmeffvit.layers.context import MapContext, rotary_1d
@@ -85,7 +84,9 @@ class PathSteps(nn.Module):
         # sums along whole rows are made of them, and differences of these
         with autocast_disabled(x.device.type):
             tokens = in_full(x).permute(0, 2, 3, 1).unflatten(-1, (len(self.bias), -1))
-            slopes = F.softplus(self.linear(tokens) + self.bias[:, None])
+            logits = self.linear(tokens) + self.bias[:, None]
+            # softplus, whose own gradient has a layout in memory that compilers do not foresee
+            slopes = logits.relu() + logits.abs().neg().exp().log1p()
             return -slopes * self.log_rate.exp()[:, None]
 
 
