@@ -85,8 +85,10 @@ class PathSteps(nn.Module):
         with autocast_disabled(x.device.type):
             tokens = in_full(x).permute(0, 2, 3, 1).unflatten(-1, (len(self.bias), -1))
             logits = self.linear(tokens) + self.bias[:, None]
-            # softplus, whose own gradient has a layout in memory that compilers do not foresee
-            slopes = logits.relu() + logits.abs().neg().exp().log1p()
+            # softplus, whose own gradient has a layout in memory that compilers do not foresee;
+            # in these terms the gradient at zero is a half, as it should be
+            size = logits.abs()
+            slopes = (logits + size) / 2 + size.neg().exp().log1p()
             return -slopes * self.log_rate.exp()[:, None]
 
 

@@ -59,11 +59,14 @@ def polyline_attention(
     """
     check_qkv("polyline_attention", q, k, v)
     batch, tokens, heads, _ = q.shape
-    expected = f"(B, H, W, h, 2) with B = {batch}, H * W = {tokens} and h = {heads}"
     if steps.dim() != 5 or (
         (steps.shape[0], steps.shape[1] * steps.shape[2], *steps.shape[3:])
         != (batch, tokens, heads, 2)
     ):
-        raise ValueError(f"steps must be {expected}, got {tuple(steps.shape)}")
+        # text that is made before it is needed would fix the sizes of a compiled graph
+        raise ValueError(
+            f"steps must be (B, H, W, h, 2) with B = {batch}, H * W = {tokens} and h = {heads}, "
+            f"got {tuple(steps.shape)}"
+        )
     options = {"decomposed": decomposed, "scale": scale}
     return dispatch.run("polyline_attention", implementation, q, k, v, steps, **options)
