@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -37,7 +39,11 @@ def write_table(path: Path, rows: Sequence[Mapping[str, str]], versions: str) ->
 
 def render(rows: Sequence[Mapping[str, str]], versions: str) -> str:
     """The document."""
-    parts = [_HEAD.format(versions=versions, data=_count_data(rows))]
+    head = _HEAD.format(versions=versions, data=_count_data(rows))
+    wrap = functools.partial(
+        textwrap.fill, width=120, break_long_words=False, break_on_hyphens=False
+    )
+    parts = ["\n\n".join(wrap(paragraph) for paragraph in head.split("\n\n")) + "\n"]
     counted = [row for row in rows if row["pyramid"] == "True"]
     for toolbox in sorted({row["toolbox"] for row in rows}):
         own = [row for row in counted if row["toolbox"] == toolbox]
