@@ -1,5 +1,6 @@
 """Preflight: what a launch says and when, and what is left alone."""
 
+import json
 import logging
 
 import pytest
@@ -40,6 +41,19 @@ def test_warnings_are_notes_and_the_time_is_said(coco, tmp_path):
     assert "4 objects with a box or an area of less than a pixel (1, 3, 5, 7)" in text
     assert "checked in " in last
     assert "at most 3 images" in last
+
+
+@pytest.mark.parametrize("extra", ["group", "tower"])
+def test_classes_that_are_left_out_are_told_if_objects_go_with_them(coco, tmp_path, extra):
+    path = tmp_path / "annotations/train.json"
+    content = json.loads(path.read_text())
+    content["categories"].insert(0, {"id": 99, "name": extra})
+    if extra == "tower":
+        content["annotations"].append({**content["annotations"][-1], "id": 99, "category_id": 99})
+    path.write_text(json.dumps(content))
+    texts = [str(finding) for finding in find_problems(coco, ("train",))]
+    assert len(texts) == (extra == "tower")
+    assert all("leaves out, with their objects (tower)" in text for text in texts)
 
 
 def test_only_the_first_process_looks(coco, monkeypatch):

@@ -105,7 +105,12 @@ def _check_categories(content: Mapping, classes: Sequence[str] | None, path: str
     if classes is None:
         return []
     names = [category["name"] for category in content["categories"]]
-    return check_classes(classes, path) or check_names(classes, names, path, in_order=True)
+    used = {annotation["category_id"] for annotation in content["annotations"]}
+    # such as the group of classes that Roboflow writes
+    empty = [category["name"] for category in content["categories"] if category["id"] not in used]
+    return check_classes(classes, path) or check_names(
+        classes, names, path, in_order=True, empty=empty if used else ()
+    )
 
 
 def _check_form(content: Any, path: str) -> list[Finding]:

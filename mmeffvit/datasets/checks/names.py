@@ -40,7 +40,11 @@ def check_classes(classes: Any, file: str) -> list[Finding]:
 
 
 def check_names(
-    classes: Sequence[str], there: Sequence[str], file: str, in_order: bool = False
+    classes: Sequence[str],
+    there: Sequence[str],
+    file: str,
+    in_order: bool = False,
+    empty: Sequence[str] = (),
 ) -> list[Finding]:
     """Whether the classes of a config are those of a file.
 
@@ -51,6 +55,7 @@ def check_names(
         in_order: The reader gives labels in the order of the file and takes only names that the
             config has, as mmdet does with the categories of COCO's JSON: label k is then called
             ``classes[k]``, whatever the file calls it.
+        empty: Names in the file of which it has no objects, so that none are lost without them.
 
     Returns:
         Errors for names that nothing in the file has although one is close, or that would shift
@@ -93,9 +98,10 @@ def check_names(
         )
     if missing and not findings:
         findings.append(warning(file, "classes of the config are not in it", missing))
-    if unused and not findings:
+    lost = [name for name in unused if name not in set(empty)]
+    if lost and not findings:
         findings.append(
-            warning(file, "has classes that the config leaves out, with their objects", unused)
+            warning(file, "has classes that the config leaves out, with their objects", lost)
         )
     return findings
 
