@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mmeffvit.testing.families import FAMILIES
+from mmeffvit.testing.families.base import named
 
 #: largest absolute error allowed in float32, by family
 TOLERANCES = {name: family.tolerance for name, family in FAMILIES.items()}
@@ -28,6 +29,11 @@ def read_golden(path: str | os.PathLike) -> tuple[dict, dict[str, Tensor]]:
         arrays = {key: file[key] for key in file.files}
     meta = json.loads(str(arrays.pop("meta"))) if "meta" in arrays else {}
     return meta, {key: torch.from_numpy(value) for key, value in arrays.items()}
+
+
+def golden_weights(path: str | os.PathLike) -> dict[str, Tensor]:
+    """The weights in a golden file, under the authors' keys."""
+    return named(read_golden(path)[1], "state/")
 
 
 def _family_of(meta: dict, path: str | os.PathLike) -> str:

@@ -7,6 +7,7 @@ import torch
 
 from mmeffvit.checkpoint import CheckpointError, convert_official, load_weights
 from mmeffvit.models import Classifier, SecViT
+from mmeffvit.testing import golden_weights
 from mmeffvit.testing.families import FAMILIES
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
@@ -14,12 +15,7 @@ GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
 @pytest.fixture(scope="module")
 def official():
-    with np.load(GOLDEN / "secvit.npz") as file:
-        return {
-            key.removeprefix("state/"): torch.from_numpy(file[key])
-            for key in file.files
-            if key.startswith("state/")
-        }
+    return golden_weights(GOLDEN / "secvit.npz")
 
 
 @pytest.fixture(scope="module")

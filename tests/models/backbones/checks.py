@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mmeffvit import create_backbone
+from mmeffvit.checkpoint import convert_official
 from mmeffvit.models.classifier import create_classifier
 from mmeffvit.testing import TOLERANCES, check_golden
 
@@ -25,6 +26,22 @@ def count_parameters(name):
         classifier, dense = create_classifier(name), create_backbone(name)
     modules = (classifier, classifier.backbone, dense)
     return tuple(sum(p.numel() for p in module.parameters()) for module in modules)
+
+
+def check_variant_is_converted(family, variant, shapes, dense=False):
+    """Every key of a file of the authors has a place, every weight of the network a key."""
+    name = f"{family}-{variant}"
+    with torch.device("meta"):
+        state = {key: torch.empty(shape) for key, shape in shapes.items()}
+        network = create_backbone(name) if dense else create_classifier(name)
+    conversion = convert_official({"model": state, "epoch": 300}, family)
+    assert (conversion.variant, conversion.container) == (variant, "model")
+    assert not conversion.ignored
+    expected = {
+        f"backbone.{key}" if dense else key: value.shape
+        for key, value in network.state_dict().items()
+    }
+    assert {k: v.shape for k, v in conversion.state_dict.items()} == expected
 
 
 def drop_path_rates(backbone):

@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,8 +9,14 @@ from mmeffvit.analysis.complexity import count_complexity
 from mmeffvit.checkpoint import CheckpointError, convert_official, load_weights
 from mmeffvit.models import CrossFormer
 from mmeffvit.models.classifier import Classifier, create_classifier
+from mmeffvit.testing import golden_weights
 
-from .checks import check_golden_file, check_implementations_agree, count_parameters
+from .checks import (
+    check_golden_file,
+    check_implementations_agree,
+    check_variant_is_converted,
+    count_parameters,
+)
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden" / "crossformer.npz"
 
@@ -206,12 +211,7 @@ def official_shapes(dim, depths, heads, cooling, classes=1000):
 class TestOfficialCheckpoints:
     @pytest.fixture(scope="class")
     def official(self):
-        with np.load(GOLDEN) as file:
-            return {
-                key.removeprefix("state/"): torch.from_numpy(file[key])
-                for key in file.files
-                if key.startswith("state/")
-            }
+        return golden_weights(GOLDEN)
 
     @pytest.mark.parametrize(
         ("variant", "dim", "depths", "heads"),
@@ -225,14 +225,7 @@ class TestOfficialCheckpoints:
     def test_published_variants(self, variant, dim, depths, heads):
         """Every key has a place, every weight of the network a key, and the variant is found."""
         shapes = official_shapes(dim, depths, heads, variant.startswith("plus"))
-        with torch.device("meta"):
-            state = {key: torch.empty(shape) for key, shape in shapes.items()}
-            network = create_classifier(f"crossformer-{variant}")
-        conversion = convert_official({"model": state, "epoch": 300}, "crossformer")
-        assert (conversion.variant, conversion.container) == (variant, "model")
-        assert not conversion.ignored
-        expected = {key: value.shape for key, value in network.state_dict().items()}
-        assert {k: v.shape for k, v in conversion.state_dict.items()} == expected
+        check_variant_is_converted("crossformer", variant, shapes)
 
     def test_tables_of_older_files_are_ignored_with_a_note(self, official):
         tables = {

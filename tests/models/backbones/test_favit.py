@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,11 +9,13 @@ from mmeffvit.analysis.complexity import count_complexity
 from mmeffvit.checkpoint import CheckpointError, convert_official, load_weights
 from mmeffvit.models import FaViT
 from mmeffvit.models.classifier import Classifier, create_classifier
+from mmeffvit.testing import golden_weights
 
 from .checks import (
     TensorSizes,
     check_golden_file,
     check_implementations_agree,
+    check_variant_is_converted,
     count_parameters,
     drop_path_rates,
 )
@@ -196,26 +197,10 @@ class TestOfficialCheckpoints:
     def test_published_variants(self, variant, dense):
         """Every key has a place, every weight of the network a key, and the variant is found."""
         shapes = official_shapes(FaViT.arch_zoo[variant], 0 if dense else 1000)
-        with torch.device("meta"):
-            state = {key: torch.empty(shape) for key, shape in shapes.items()}
-            name = f"favit-{variant}"
-            network = create_backbone(name) if dense else create_classifier(name)
-        conversion = convert_official({"model": state}, "favit")
-        assert conversion.variant == variant
-        assert not conversion.ignored
-        expected = {
-            f"backbone.{key}" if dense else key: value.shape
-            for key, value in network.state_dict().items()
-        }
-        assert {k: v.shape for k, v in conversion.state_dict.items()} == expected
+        check_variant_is_converted("favit", variant, shapes, dense)
 
     def test_golden_weights_load_whole(self):
-        with np.load(GOLDEN) as file:
-            official = {
-                key.removeprefix("state/"): torch.from_numpy(file[key])
-                for key in file.files
-                if key.startswith("state/")
-            }
+        official = golden_weights(GOLDEN)
         backbone = FaViT(GOLDEN_ARCH, out_indices=(3,))
         classifier = Classifier(backbone, backbone.make_head(10))
         report = load_weights(classifier, convert_official(official, "favit").state_dict)

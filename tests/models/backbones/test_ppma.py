@@ -10,6 +10,7 @@ from mmeffvit.analysis.complexity import count_complexity
 from mmeffvit.checkpoint import CheckpointError, convert_official, load_weights
 from mmeffvit.models import PPMA
 from mmeffvit.models.classifier import Classifier, create_classifier
+from mmeffvit.testing import golden_weights
 from mmeffvit.testing.families import FAMILIES
 
 from .checks import (
@@ -128,12 +129,7 @@ def test_biases_of_steps_are_not_decayed(variant):
 class TestOfficialCheckpoints:
     @pytest.fixture(scope="class")
     def official(self):
-        with np.load(GOLDEN) as file:
-            return {
-                key.removeprefix("state/"): torch.from_numpy(file[key])
-                for key in file.files
-                if key.startswith("state/")
-            }
+        return golden_weights(GOLDEN)
 
     @pytest.fixture(scope="class")
     def arch(self):

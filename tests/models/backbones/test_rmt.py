@@ -9,6 +9,7 @@ import torch
 from mmeffvit import create_backbone
 from mmeffvit.checkpoint import CheckpointError, convert_official, load_weights
 from mmeffvit.models import RMT
+from mmeffvit.testing import golden_weights
 from mmeffvit.testing.families import FAMILIES
 
 from .checks import (
@@ -119,12 +120,7 @@ def test_checkpointing_changes_nothing_where_attention_goes_in_chunks(monkeypatc
 class TestOfficialCheckpoints:
     @pytest.fixture(scope="class")
     def official(self):
-        with np.load(GOLDEN) as file:
-            return {
-                key.removeprefix("state/"): torch.from_numpy(file[key])
-                for key in file.files
-                if key.startswith("state/")
-            }
+        return golden_weights(GOLDEN)
 
     @pytest.fixture(scope="class")
     def arch(self):

@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,10 +11,12 @@ from mmeffvit.checkpoint import CheckpointError, convert_official, load_weights
 from mmeffvit.layers import LocalConvMixer, SoftmaxMixer
 from mmeffvit.models import UniFormer
 from mmeffvit.models.classifier import create_classifier
+from mmeffvit.testing import golden_weights
 
 from .checks import (
     check_golden_file,
     check_implementations_agree,
+    check_variant_is_converted,
     count_parameters,
     drop_path_rates,
 )
@@ -297,26 +298,14 @@ class TestOfficialCheckpoints:
     def test_published_variants(self, variant, dense):
         """Every key has a place, every weight of the network a key, and the variant is found."""
         shapes = official_shapes(UniFormer.arch_zoo[variant], dense=dense)
-        with torch.device("meta"):
-            state = {key: torch.empty(shape) for key, shape in shapes.items()}
-            name = f"uniformer-{variant}"
-            network = create_backbone(name) if dense else create_classifier(name)
-        conversion = convert_official({"model": state}, "uniformer")
-        assert conversion.variant == variant
-        assert not conversion.ignored
-        expected = {
-            f"backbone.{key}" if dense else key: value.shape
-            for key, value in network.state_dict().items()
-        }
-        assert {k: v.shape for k, v in conversion.state_dict.items()} == expected
+        check_variant_is_converted("uniformer", variant, shapes, dense)
 
     def test_a_classifier_s_weights_in_a_dense_backbone(self):
-        with np.load(GOLDEN) as file:
-            official = {
-                key.removeprefix("state/"): torch.from_numpy(file[key])
-                for key in file.files
-                if key.startswith("state/") and not key.startswith(tuple(OUT_NORMS))
-            }
+        official = {
+            key: value
+            for key, value in golden_weights(GOLDEN).items()
+            if not key.startswith(tuple(OUT_NORMS))
+        }
         backbone = UniFormer({**SMALL, "mlp_ratio": 4, "layer_scale": None})
         report = load_weights(backbone, convert_official(official, "uniformer").state_dict)
         assert {key.split(".")[0] for key in report.missing} == {"out_norms"}
@@ -325,7 +314,7 @@ class TestOfficialCheckpoints:
             convert_official(official, "cswin")
 
 
-OUT_NORMS = {f"state/norm{i}." for i in range(1, 5)}
+OUT_NORMS = {f"norm{i}." for i in range(1, 5)}
 
 
 def test_mixers_of_a_block():

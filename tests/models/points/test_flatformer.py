@@ -12,7 +12,7 @@ from mmeffvit.models.points import DynamicVFE, FlatFormer
 from mmeffvit.models.points.backbones import flatformer
 from mmeffvit.ops.points import dynamic_voxelize
 from mmeffvit.registry import MODELS
-from mmeffvit.testing import TOLERANCES, check_golden, relative_rms_error
+from mmeffvit.testing import TOLERANCES, check_golden, golden_weights, relative_rms_error
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden" / "flatformer.npz"
 TINY = {
@@ -47,12 +47,7 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def official():
-    with np.load(GOLDEN) as file:
-        return {
-            key.removeprefix("state/"): torch.from_numpy(file[key])
-            for key in file.files
-            if key.startswith("state/")
-        }
+    return golden_weights(GOLDEN)
 
 
 def test_equals_the_authors_numbers():
