@@ -11,6 +11,7 @@ __all__ = [
     "create_backbone",
     "create_classifier",
     "list_backbones",
+    "list_weights",
     "plan_dataset",
     "set_dataset",
     "swap_backbone",
@@ -22,6 +23,13 @@ def list_backbones(pattern="*"):
     from mmeffvit.models import zoo
 
     return zoo.list_backbones(pattern)
+
+
+def list_weights(pattern="*"):
+    """Names of all published weights that match a shell pattern; see `mmeffvit.models.weights`."""
+    from mmeffvit.models import weights
+
+    return weights.list_weights(pattern)
 
 
 def create_backbone(name, **kwargs):

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from mmeffvit.configs import full_type
 from mmeffvit.errors import did_you_mean
 from mmeffvit.models.official import KeyRule
+from mmeffvit.models.weights import WeightsFile
 
 #: why the counters of batch norms may be missing in a checkpoint
 COUNTER = "a counter that nothing reads"
@@ -50,6 +51,8 @@ class Network(BaseModule):
     prefix: ClassVar[str] = "backbone."
     #: keys of the authors' checkpoints and ours; empty where none were published
     official_rules: ClassVar[tuple[KeyRule, ...]] = ()
+    #: what is published of its variants; classes that derive from it do not take it over
+    weights: ClassVar[tuple[WeightsFile, ...]] = ()
     #: first parts of names -> why such weights may be missing in a checkpoint
     new_weights: ClassVar[dict[str, str]] = {}
     #: arguments with which a network has all the weights that a checkpoint of it may hold

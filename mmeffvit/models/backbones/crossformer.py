@@ -18,6 +18,8 @@ from mmeffvit.layers.init import draw_linear_layers
 from mmeffvit.models.backbones.pyramid import Pyramid
 from mmeffvit.models.heads.classifiers import NormClassifier
 from mmeffvit.models.official import KeyRule
+from mmeffvit.models.published.shares import CROSSFORMER
+from mmeffvit.models.weights import WeightsFile
 from mmeffvit.registry import MODELS
 
 _norm = partial(LayerNorm2d, eps=1e-5)
@@ -156,6 +158,7 @@ class CrossFormer(Pyramid):
         "plus-huge": 0.5,
     }
     size_divisor: ClassVar[int] = 4
+    weights: ClassVar[tuple[WeightsFile, ...]] = CROSSFORMER
     official_rules: ClassVar[tuple[KeyRule, ...]] = (
         KeyRule(r"patch_embed\.projs\.(\d)\.(\w+)", r"backbone.stem.0.convs.\1.\2"),
         KeyRule(r"patch_embed\.norm\.(\w+)", r"backbone.stem.1.\1"),

@@ -17,6 +17,8 @@ from mmeffvit.layers.stem import conv_norm
 from mmeffvit.models.backbones.pyramid import Pyramid
 from mmeffvit.models.heads.classifiers import NormClassifier
 from mmeffvit.models.official import KeyRule
+from mmeffvit.models.published.cswin import WEIGHTS
+from mmeffvit.models.weights import WeightsFile
 from mmeffvit.registry import MODELS
 
 _norm = partial(LayerNorm2d, eps=1e-5)
@@ -78,6 +80,7 @@ class CSWin(Pyramid):
     }
     # the stem's padding of 2 rounds a side down unless it is a multiple of 4
     size_divisor: ClassVar[int] = 4
+    weights: ClassVar[tuple[WeightsFile, ...]] = WEIGHTS
     official_rules: ClassVar[tuple[KeyRule, ...]] = (
         KeyRule(r"stage1_conv_embed\.0\.(\w+)", r"backbone.stem.conv.\1"),
         KeyRule(r"stage1_conv_embed\.2\.(\w+)", r"backbone.stem.norm.\1"),

@@ -20,6 +20,8 @@ from mmeffvit.layers.init import draw_linear_layers
 from mmeffvit.models.backbones.pyramid import Pyramid
 from mmeffvit.models.heads.classifiers import NormClassifier
 from mmeffvit.models.official import KeyRule
+from mmeffvit.models.published import dinat as published
+from mmeffvit.models.weights import WeightsFile
 from mmeffvit.registry import MODELS
 
 #: of a task, of each block of each stage, or of all blocks
@@ -164,6 +166,7 @@ class NAT(NeighbourhoodPyramid):
         "small": neighbourhood_arch(96, (3, 4, 18, 5), 2, layer_scale=1e-5),
         "base": neighbourhood_arch(128, (3, 4, 18, 5), 2, layer_scale=1e-5),
     }
+    weights: ClassVar[tuple[WeightsFile, ...]] = published.NAT
     # of the classifiers
     drop_path_rates: ClassVar[dict[str, float]] = {
         "mini": 0.2,
@@ -208,6 +211,7 @@ class DiNAT(NeighbourhoodPyramid):
         "large": neighbourhood_arch(192, (3, 4, 18, 5), 2),
         "large-11x11": neighbourhood_arch(192, (3, 4, 18, 5), 2, kernel_size=11),
     }
+    weights: ClassVar[tuple[WeightsFile, ...]] = published.DINAT
     drop_path_rates: ClassVar[dict[str, float]] = {
         **NAT.drop_path_rates,
         "large": 0.35,

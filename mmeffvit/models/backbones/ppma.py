@@ -12,6 +12,8 @@ from mmeffvit.layers import PolylineMixer
 from mmeffvit.layers.init import draw_linear_layers
 from mmeffvit.models.backbones.pyramid import ConvPyramid
 from mmeffvit.models.official import PYRAMID_RULES, RETENTION_RULES, KeyRule
+from mmeffvit.models.published.ppma import WEIGHTS
+from mmeffvit.models.weights import WeightsFile
 from mmeffvit.registry import MODELS
 
 
@@ -79,6 +81,7 @@ class PPMA(ConvPyramid):
     stem_strides: ClassVar[tuple[int, ...]] = (2, 1, 2, 1)
     # the authors' norms on the outputs have PyTorch's default, unlike those in the blocks
     out_norm_eps: ClassVar[float] = 1e-5
+    weights: ClassVar[tuple[WeightsFile, ...]] = WEIGHTS
     official_rules: ClassVar[tuple[KeyRule, ...]] = (
         KeyRule(rf"{_STEPS}dt_linear\.weight", rf"{_OURS}linear.weight"),
         KeyRule(rf"{_STEPS}dt_bias", rf"{_OURS}bias"),

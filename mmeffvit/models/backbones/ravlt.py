@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 from mmeffvit.layers import GatedSoftmaxMixer, RALAMixer, TokenMixer
 from mmeffvit.models.backbones.pyramid import ConvPyramid
 from mmeffvit.models.official import PYRAMID_RULES, KeyRule
+from mmeffvit.models.published.ravlt import WEIGHTS
+from mmeffvit.models.weights import WeightsFile
 from mmeffvit.registry import MODELS
 
 #: letter of a kind of attention, as the authors write it, -> mixer
@@ -61,6 +63,7 @@ class RAVLT(ConvPyramid):
         "base": 0.4,
         "large": 0.55,
     }
+    weights: ClassVar[tuple[WeightsFile, ...]] = WEIGHTS
     official_rules: ClassVar[tuple[KeyRule, ...]] = (
         *PYRAMID_RULES,
         KeyRule(

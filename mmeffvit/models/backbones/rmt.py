@@ -12,6 +12,8 @@ from mmeffvit.layers import MaSAMixer
 from mmeffvit.layers.init import draw_linear_layers
 from mmeffvit.models.backbones.pyramid import ConvPyramid
 from mmeffvit.models.official import PYRAMID_RULES, RETENTION_RULES, KeyRule
+from mmeffvit.models.published.rmt import WEIGHTS
+from mmeffvit.models.weights import WeightsFile
 from mmeffvit.registry import MODELS
 
 
@@ -102,6 +104,7 @@ class RMT(ConvPyramid):
     stem_strides: ClassVar[tuple[int, ...]] = (2, 1, 2, 1)
     # the authors' norms on the outputs have PyTorch's default, unlike those in the blocks
     out_norm_eps: ClassVar[float] = 1e-5
+    weights: ClassVar[tuple[WeightsFile, ...]] = WEIGHTS
     official_rules: ClassVar[tuple[KeyRule, ...]] = (
         *RETENTION_RULES,
         KeyRule(r"extra_norms\.(\d+)\.(\w+)", r"backbone.out_norms.\1.\2"),

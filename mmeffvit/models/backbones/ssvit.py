@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 from mmeffvit.layers import S3AMixer
 from mmeffvit.models.backbones.pyramid import ConvPyramid
 from mmeffvit.models.official import LEPE_ATTENTION_RULES, PYRAMID_RULES, KeyRule
+from mmeffvit.models.published.shares import SSVIT
+from mmeffvit.models.weights import WeightsFile
 from mmeffvit.registry import MODELS
 
 
@@ -73,6 +75,7 @@ class SSViT(ConvPyramid):
         "base": 0.4,
         "large": 0.5,
     }
+    weights: ClassVar[tuple[WeightsFile, ...]] = SSVIT
     official_rules: ClassVar[tuple[KeyRule, ...]] = (*PYRAMID_RULES, *LEPE_ATTENTION_RULES)
 
     def __init__(

@@ -26,6 +26,8 @@ from mmeffvit.layers.init import draw_linear_layers
 from mmeffvit.models.backbones.pyramid import Pyramid
 from mmeffvit.models.heads.classifiers import BatchNormClassifier
 from mmeffvit.models.official import KeyRule
+from mmeffvit.models.published.uniformer import WEIGHTS
+from mmeffvit.models.weights import WeightsFile
 from mmeffvit.registry import MODELS
 
 #: what the third stage attends to; all others have no choice
@@ -122,6 +124,7 @@ class UniFormer(Pyramid):
         **Pyramid.classifier_options,
         "attention": "global",
     }
+    weights: ClassVar[tuple[WeightsFile, ...]] = WEIGHTS
     official_rules: ClassVar[tuple[KeyRule, ...]] = (
         KeyRule(r"patch_embed1\.(proj|norm)\.([a-z]+)", r"backbone.stem.\1.\2"),
         KeyRule(r"patch_embed1\.proj\.(\d)\.(\w+)", r"backbone.stem.\1.\2"),

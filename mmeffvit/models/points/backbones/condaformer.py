@@ -17,6 +17,8 @@ from mmeffvit.layers.drop_path import DropPath
 from mmeffvit.layers.points import PointLevel, SubMConv3d
 from mmeffvit.models.official import KeyRule
 from mmeffvit.models.points.backbones.base import BasePointBackbone
+from mmeffvit.models.published.shares import CONDAFORMER
+from mmeffvit.models.weights import WeightsFile
 from mmeffvit.ops.points import batch_to_offset, grid_cluster, interpolate, segment_reduce
 from mmeffvit.registry import MODELS
 
@@ -202,6 +204,7 @@ class ConDaFormer(BasePointBackbone):
         "scannet200": _arch((96, 192, 384, 384), (384, 192, 96, 48), (2, 2, 6, 2), 8, 9, 0.02),
     }
     drop_path_rates: ClassVar[dict[str, float]] = {"s3dis": 0.5, "scannet": 0.3, "scannet200": 0.3}
+    weights: ClassVar[tuple[WeightsFile, ...]] = CONDAFORMER
     official_rules: ClassVar[tuple[KeyRule, ...]] = (
         KeyRule(r"stem\.0\.weight", r"backbone.stem.conv.weight"),
         KeyRule(r"stem\.1\.(\w+)", r"backbone.stem.norm.\1"),
