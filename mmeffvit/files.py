@@ -194,11 +194,12 @@ def _size(file: Any) -> int:
     return file.seek(0, os.SEEK_END)
 
 
-def read_pickle(file: Any) -> Any:
+def read_pickle(file: Any, **kwargs: Any) -> Any:
     """Read a pickle of containers, numbers, text, arrays and tensors of these; no code in it runs.
 
     Args:
         file: Its path, or a file that is open for reading.
+        **kwargs: Of ``pickle.load``, such as `encoding`.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -206,10 +207,53 @@ def read_pickle(file: Any) -> Any:
         Exception: It is damaged; pickle raises anything.
     """
     if not isinstance(file, (str, os.PathLike)):
-        return _DataUnpickler(file).load()
+        return _DataUnpickler(file, **kwargs).load()
     reader = pickle.Unpickler if is_trusted(file) else _DataUnpickler
     with open(file, "rb") as opened:
-        return reader(opened).load()
+        return reader(opened, **kwargs).load()
+
+
+def read_array(path: str | os.PathLike) -> Any:
+    """Read what ``numpy.load`` reads with ``allow_pickle=True``; no code in it runs.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        RefusedError: It holds something else than numbers, text and containers.
+        UnreadableError: It is damaged.
+    """
+    import numpy as np
+
+    if is_trusted(path):
+        return np.load(path, allow_pickle=True)
+    try:
+        try:
+            return np.load(path, allow_pickle=False)
+        except ValueError:  # objects, or a pickle without numpy's header
+            return _read_objects(path)
+    except FileNotFoundError:
+        raise
+    except _NotDataError as error:
+        raise RefusedError(f"'{path}' holds more than data: {error}.") from error
+    except Exception as error:  # a damaged file raises anything
+        reason = f"{type(error).__name__}: {error}"
+        raise UnreadableError(f"'{path}' is no array, or damaged: {reason}") from error
+
+
+def _read_objects(path: str | os.PathLike) -> Any:
+    from numpy.lib import format as npy
+
+    with open(path, "rb") as file:
+        if file.read(len(npy.MAGIC_PREFIX)) != npy.MAGIC_PREFIX:
+            file.seek(0)
+            return read_pickle(file)
+        file.seek(0)
+        headers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+        shape, _, _ = headers[npy.read_magic(file)](file)
+        return read_pickle(file).reshape(shape)
+
+
+class _NotDataError(pickle.UnpicklingError):
+    """A pickle is whole, as far as it was read, and names something that is no data."""
 
 
 class _DataUnpickler(pickle.Unpickler):
@@ -239,7 +283,7 @@ class _DataUnpickler(pickle.Unpickler):
         if (module, name) == ("torch.storage", "_load_from_bytes"):
             return _storage_from_bytes
         if name not in self._DATA.get(module, ()):
-            raise pickle.UnpicklingError(
+            raise _NotDataError(
                 f"it names {module}.{name}; only containers, numbers and arrays are let in. "
                 f"{ADVICE}"
             )

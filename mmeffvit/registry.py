@@ -91,6 +91,7 @@ HOOKS = LazyRegistry(
     modules={
         "DetectionFiguresHook": "mmeffvit.visualization.hooks",
         "SegmentationFiguresHook": "mmeffvit.visualization.hooks",
+        "LabelMapsHook": "mmeffvit.engine.label_maps",
         "SegmentationPicturesHook": "mmeffvit.visualization.hooks",
         "DetectionPicturesHook": "mmeffvit.visualization.detector_pictures",
         "ClassificationPicturesHook": "mmeffvit.visualization.classifier_pictures",

@@ -20,7 +20,8 @@ def setup() -> None:
     - mmcv without its compiled operators gets stand-ins on torchvision and plain PyTorch;
     - ``_base_ = 'mmseg::...'`` and ``'mmeffvit::...'`` resolve on both distributions;
     - torch accepts what mmengine writes into checkpoints, so that training resumes;
-    - mmengine reads checkpoints, pickles and YAML files as data: nothing in them runs.
+    - mmengine reads checkpoints, pickles and YAML files as data, and the toolboxes the data sets
+      that they unpickle on their own: nothing in them runs.
 
     What is not installed is passed over, and a second call does nothing.
 
@@ -31,11 +32,12 @@ def setup() -> None:
     with _lock:
         if _is_set_up:
             return
-        from mmeffvit.compat import checkpoint, config
+        from mmeffvit.compat import checkpoint, config, pickles
         from mmeffvit.compat.mmcv_ops import module
 
         module.install()
         config.repair_prefixes()
         checkpoint.trust_mmengine()
         checkpoint.guard_loading()
+        pickles.guard_pickles()
         _is_set_up = True

@@ -100,7 +100,7 @@ def dump_predictions(cfg: Config, path: str) -> None:
     Args:
         cfg: Changed in place.
         path: A pickle file (``.pkl``); of a config of mmseg a folder, which gets one label map per
-            image, a PNG with labels as in the annotation files of the data set.
+            image (:class:`mmeffvit.engine.label_maps.LabelMapsHook`).
 
     Raises:
         LaunchError: The path does not suit the config.
@@ -109,15 +109,15 @@ def dump_predictions(cfg: Config, path: str) -> None:
     evaluators = list(evaluator) if isinstance(evaluator, (list, tuple)) else [evaluator]
     is_pickle = path.endswith((".pkl", ".pickle"))
     if cfg.get("default_scope") == "mmseg":
-        metrics = [e for e in evaluators if type_name(e) == "IoUMetric"]
-        if is_pickle or not metrics:
+        if is_pickle:
             raise LaunchError(
                 "--out names a folder for label maps when a segmentor is tested (its scores of all "
-                "classes would fill the memory), and the config needs "
-                f"test_evaluator=dict(type='IoUMetric'); got --out {path} and "
-                f"{[full_type(e) for e in evaluators]}."
+                f"classes would fill the memory); got --out {path}."
             )
-        metrics[0]["output_dir"] = path
+        # metrics that write and measure nothing have nothing left to do
+        cfg.test_evaluator = [e for e in evaluators if not e.get("format_only")]
+        maps = {"type": "mmeffvit.LabelMapsHook", "out_dir": os.path.abspath(path)}
+        cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), maps]
         return
     if not is_pickle:
         raise LaunchError(f"--out writes a pickle file, so its name ends with .pkl; got {path!r}.")

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from mmeffvit.datasets.coco_categories import COCO_CATEGORIES
 from mmeffvit.engine.errors import LaunchError
+from mmeffvit.engine.label_maps import first_label, save_label_map
 from mmeffvit.files import whole_file
 from mmeffvit.visualization.contact_sheet import Objects, draw_objects
 from mmeffvit.visualization.files import name_outputs, save_picture
@@ -265,8 +266,8 @@ class SegmentationWriter(PredictionWriter):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._palette = palette_of(self.metainfo)
-        self._first_label = int(bool(self.metainfo.get("reduce_zero_label")))
-        entries = enumerate(zip(self.metainfo["classes"], self._palette), self._first_label)
+        named = zip(self.metainfo["classes"], self._palette)
+        entries = enumerate(named, first_label(self.metainfo))
         classes = [
             {"label": label, "name": name, "colour": [int(v) for v in colour]}
             for label, (name, colour) in entries
@@ -274,9 +275,7 @@ class SegmentationWriter(PredictionWriter):
         self._write_json("classes.json", classes)
 
     def _note(self, path: Path, sample: Any) -> None:
-        dtype = np.uint8 if len(self.metainfo["classes"]) < 255 else np.uint16
-        stored = label_map(sample.pred_sem_seg).astype(dtype) + dtype(self._first_label)
-        save_picture(Image.fromarray(stored), self._file("labels", path))
+        save_label_map(sample, self.metainfo, self._file("labels", path))
 
     def _draw(self, image: np.ndarray, sample: Any) -> Image.Image:
         labels = label_map(sample.pred_sem_seg)

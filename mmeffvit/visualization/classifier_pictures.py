@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mmengine.runner import Runner
 from mmpretrain.engine.hooks import VisualizationHook
 
 from mmeffvit.registry import HOOKS
-from mmeffvit.visualization.guard import DrawingGuard
-from mmeffvit.visualization.hooks import names_in
+from mmeffvit.visualization.named_images import NamedImages
 from mmeffvit.visualization.pixels import to_rgb
 
 
 @HOOKS.register_module()
-class ClassificationPicturesHook(VisualizationHook):
+class ClassificationPicturesHook(NamedImages, VisualizationHook):
     """mmpretrain's `VisualizationHook`, arguments and looks included, for images of any kind.
 
     The images that the network got are drawn in their own colours, of any number of channels. A
@@ -22,20 +20,11 @@ class ClassificationPicturesHook(VisualizationHook):
     and what cannot be drawn is a warning.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._guard = DrawingGuard()
-        self._names: dict[Path, Path] = {}
-
-    def before_test_epoch(self, runner: Runner) -> None:
-        """Choose names that keep all images apart."""
-        self._names = names_in(runner.test_dataloader.dataset)
-
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence
     ) -> None:
         """Draw what mmpretrain's hook draws."""
-        with self._guard.attempt(f"images of batch {batch_idx}", runner.logger.warning):
+        with self._attempt(runner, f"images of batch {batch_idx}"):
             super().after_val_iter(runner, batch_idx, data_batch, outputs)
 
     def after_test_iter(
@@ -47,10 +36,10 @@ class ClassificationPicturesHook(VisualizationHook):
             if (first + index) % self.interval:
                 continue
             path = Path(sample.get("img_path") or str(first + index))
-            with self._guard.attempt(f"the picture of {path}", runner.logger.warning):
+            with self._attempt(runner, f"the picture of {path}"):
                 options = dict(self.draw_args)
                 if self.out_dir is not None:
-                    folder = Path(self.out_dir, self._names.get(path, Path(path.name)).parent)
+                    folder = Path(self.out_dir, self._name(path).parent)
                     options["out_file"] = str(folder / f"{path.name}_0.png")
                 image = data_batch["inputs"][index].detach().cpu().permute(1, 2, 0).numpy()
                 self._visualizer.visualize_cls(

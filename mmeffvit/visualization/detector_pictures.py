@@ -8,13 +8,12 @@ from mmdet.engine.hooks import DetVisualizationHook
 from mmengine.runner import Runner
 
 from mmeffvit.registry import HOOKS
-from mmeffvit.visualization.guard import DrawingGuard
-from mmeffvit.visualization.hooks import names_in
+from mmeffvit.visualization.named_images import NamedImages
 from mmeffvit.visualization.pixels import keep_inputs, picture_of
 
 
 @HOOKS.register_module()
-class DetectionPicturesHook(DetVisualizationHook):
+class DetectionPicturesHook(NamedImages, DetVisualizationHook):
     """mmdet's `DetVisualizationHook`, arguments and looks included, for images of any kind.
 
     - It draws on the pixels that the network got, of any number of channels, and reads no file.
@@ -22,15 +21,6 @@ class DetectionPicturesHook(DetVisualizationHook):
       several images share a name.
     - What cannot be drawn is a warning.
     """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._guard = DrawingGuard()
-        self._names: dict[Path, Path] = {}
-
-    def before_test_epoch(self, runner: Runner) -> None:
-        """Choose names that keep all images apart."""
-        self._names = names_in(runner.test_dataloader.dataset)
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence
@@ -52,14 +42,14 @@ class DetectionPicturesHook(DetVisualizationHook):
         self, runner: Runner, name: str, sample: Any, data_batch: dict, index: int, step: int
     ) -> None:
         path = Path(sample.img_path)
-        with self._guard.attempt(f"the picture of {path}", runner.logger.warning):
+        with self._attempt(runner, f"the picture of {path}"):
             sample = sample.cpu()
             keep_inputs(sample, data_batch, index)
             file = None
             if name == "test_img" and self.test_out_dir is not None:
                 # a relative folder lies in that of the run, as mmdet has it
                 folder = Path(runner.work_dir, runner.timestamp, self.test_out_dir)
-                file = str(folder / self._names.get(path, Path(path.name)).parent / path.name)
+                file = str(folder / self._name(path).parent / path.name)
             self._visualizer.add_datasample(
                 path.name if self.show else name,
                 picture_of(sample),

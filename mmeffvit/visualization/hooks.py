@@ -13,9 +13,9 @@ from PIL import Image
 from mmeffvit.registry import HOOKS
 from mmeffvit.visualization.contact_sheet import Example, Objects, draw_contact_sheet
 from mmeffvit.visualization.figures_hook import FiguresHook
-from mmeffvit.visualization.files import save_picture, short_names
-from mmeffvit.visualization.guard import DrawingGuard
+from mmeffvit.visualization.files import save_picture
 from mmeffvit.visualization.masks import CroppedMasks
+from mmeffvit.visualization.named_images import NamedImages
 from mmeffvit.visualization.pixels import keep_inputs, picture_of
 from mmeffvit.visualization.segmentation import (
     UNLABELLED,
@@ -68,7 +68,7 @@ class SegmentationFiguresHook(FiguresHook):
         return draw_segmentation_sheet(examples, metainfo["classes"], palette, **texts)
 
 
-class PicturesHook(Hook):
+class PicturesHook(NamedImages, Hook):
     """Draw every test image into a file of its own.
 
     A picture has the name of its image, with its folder where several images share a name. What
@@ -79,13 +79,8 @@ class PicturesHook(Hook):
     """
 
     def __init__(self, out_dir: str) -> None:
+        super().__init__()
         self.out_dir = Path(out_dir)
-        self._guard = DrawingGuard()
-        self._names: dict[Path, Path] = {}
-
-    def before_test_epoch(self, runner: Runner) -> None:
-        """Choose names that keep all images apart."""
-        self._names = names_in(runner.test_dataloader.dataset)
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None
@@ -93,11 +88,10 @@ class PicturesHook(Hook):
         """Draw the images of a batch."""
         for index, sample in enumerate(outputs or ()):
             path = Path(sample.get("img_path") or f"{batch_idx}_{index}")
-            with self._guard.attempt(f"the picture of {path}", runner.logger.warning):
+            with self._attempt(runner, f"the picture of {path}"):
                 sample = sample.cpu()
                 keep_inputs(sample, data_batch, index)
-                name = self._names.get(path, Path(path.stem))
-                self._draw(runner, sample, self.out_dir / name.parent / f"{name.name}.png")
+                self._draw(runner, sample, self.out_dir / f"{self._name(path)}.png")
 
     def _draw(self, runner: Runner, sample: Any, file: Path) -> None:
         """Write the picture of a data sample, which is on the CPU and carries its image."""
@@ -119,16 +113,6 @@ class SegmentationPicturesHook(PicturesHook):
             del maps["Ground truth"]
         picture = draw_label_maps(example.image, maps, metainfo["classes"], palette_of(metainfo))
         save_picture(picture, file)
-
-
-def names_in(dataset: Any) -> dict[Path, Path]:
-    """Of :func:`short_names`, for the images of a data set; empty if it does not say where."""
-    try:
-        return short_names(
-            [Path(dataset.get_data_info(i)["img_path"]) for i in range(len(dataset))]
-        )
-    except (AttributeError, KeyError, TypeError, NotImplementedError, ValueError):
-        return {}
 
 
 def to_labelled_example(sample) -> LabelledExample:

@@ -24,7 +24,8 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from mmeffvit.checkpoint import CheckpointError, read_checkpoint
-from mmeffvit.files import TRUSTED_FILES, RefusedError
+from mmeffvit.compat import imports, pickles
+from mmeffvit.files import TRUSTED_FILES, RefusedError, UnreadableError
 from tests.engine import toy
 from tests.tools import runs
 
@@ -441,6 +442,108 @@ def test_yaml(tmp_path, marker):
     assert not marker.exists()
     path.write_text("scale: !!python/tuple [1, 2]\n")
     assert load_file(path) == {"scale": (1, 2)}
+
+
+# -- what toolboxes unpickle on their own ----------------------------------------------------------
+
+
+def openimages_tree(path):
+    from mmdet.datasets import OpenImagesChallengeDataset
+
+    dataset = object.__new__(OpenImagesChallengeDataset)
+    dataset.backend_args = None
+    return dataset._get_relation_matrix(str(path))
+
+
+def cifar(path):
+    from mmpretrain.datasets import CIFAR10
+
+    class Unchecked(CIFAR10):
+        base_folder, train_list = ".", ((path.name, None),)
+
+        def _check_integrity(self):
+            return True
+
+    root = str(path.parent)
+    dataset = Unchecked(data_root=root, metainfo={"classes": ["a", "b"]}, lazy_init=True)
+    return [info["gt_label"] for info in dataset.load_data_list()]
+
+
+def volume(path):
+    from mmseg.utils import datafrombytes
+
+    return datafrombytes(path.read_bytes(), backend="pickle")
+
+
+TREE = np.arange(9).reshape(3, 3)
+OWN_READERS = [
+    (openimages_tree, TREE, TREE[1:, 1:]),
+    (cifar, {"data": np.zeros((2, 3072), np.uint8), "labels": [1, 0]}, [1, 0]),
+    (volume, TREE, TREE),
+]
+
+
+@pytest.mark.parametrize(("read", "data", "found"), OWN_READERS)
+def test_what_toolboxes_unpickle_themselves(tmp_path, marker, read, data, found):
+    path = tmp_path / "data.pkl"
+    path.write_bytes(pickle.dumps(data))
+    np.testing.assert_array_equal(read(path), found)
+    path.write_bytes(pickle.dumps({"data": data, "more": Code(marker)}))
+    with pytest.raises((RefusedError, pickle.UnpicklingError), match=r"builtins\.eval"):
+        read(path)
+    assert not marker.exists()
+
+
+def test_readers_are_guarded_when_they_are_imported(tmp_path, marker, monkeypatch):
+    """One that reads an open file, as RAM of mmpretrain does, which needs more than is here."""
+    guarded = pickles._READERS["mmpretrain.models.multimodal.ram.ram"]
+    monkeypatch.setitem(pickles._READERS, "reads_tags", guarded)
+    imports.when_imported("reads_tags", pickles.guard)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "reads_tags.py").write_text(
+        "import pickle\ndef tags(path):\n    with open(path, 'rb') as f: return pickle.load(f)\n"
+    )
+    import reads_tags
+
+    monkeypatch.delitem(sys.modules, "reads_tags")
+    assert reads_tags.pickle.dumps is pickle.dumps
+    path = tmp_path / "tags.pickle"
+    path.write_bytes(pickle.dumps(["cat", "dog"]))
+    assert reads_tags.tags(path) == ["cat", "dog"]
+    path.write_bytes(pickle.dumps(["cat", Code(marker)]))
+    with pytest.raises(pickle.UnpicklingError, match=r"builtins\.eval"):
+        reads_tags.tags(path)
+    assert not marker.exists()
+    monkeypatch.setenv(TRUSTED_FILES, str(path))
+    reads_tags.tags(path)
+    assert marker.is_dir()
+
+
+@pytest.mark.parametrize("kind", [int, object])
+def test_arrays_of_objects_are_data(tmp_path, marker, kind):
+    path = tmp_path / "tree.npy"
+    np.save(path, TREE.astype(kind))
+    np.testing.assert_array_equal(openimages_tree(path), TREE[1:, 1:])
+    np.save(path, np.array([[1, Code(marker)]]))
+    with pytest.raises(RefusedError, match=r"tree.npy' holds more than data: .*builtins\.eval"):
+        openimages_tree(path)
+    assert not marker.exists()
+
+
+def test_a_class_tree_of_ones_own(tmp_path, marker, monkeypatch):
+    path = tmp_path / "tree.npy"
+    np.save(path, np.array([[0, 0], [0, Code(marker)]]))
+    monkeypatch.setenv(TRUSTED_FILES, str(path))
+    openimages_tree(path)
+    assert marker.is_dir()
+
+
+@pytest.mark.parametrize("content", [b"", b"some text", b"\x93NUMPY\x01\x00"])
+def test_a_damaged_class_tree_is_named(tmp_path, content):
+    path = tmp_path / "tree.npy"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableError, match=r"tree.npy' is no array, or damaged"):
+        openimages_tree(path)
 
 
 # -- files of one's own, and what is data ----------------------------------------------------------

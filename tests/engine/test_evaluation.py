@@ -103,12 +103,20 @@ def test_segmentors_are_drawn_and_written_into_folders():
         {"type": "mmeffvit.SegmentationPicturesHook", "out_dir": os.path.abspath("pictures")}
     ]
     dump_predictions(cfg, "maps")
-    assert cfg.test_evaluator == {"type": "IoUMetric", "output_dir": "maps"}
+    assert cfg.custom_hooks[1:] == [
+        {"type": "mmeffvit.LabelMapsHook", "out_dir": os.path.abspath("maps")}
+    ]
+    assert cfg.test_evaluator == [{"type": "IoUMetric"}]
     with pytest.raises(LaunchError, match=r"names a folder for label maps .* got --out p\.pkl"):
         dump_predictions(cfg, "p.pkl")
-    cfg.test_evaluator = [{"type": "CityscapesMetric"}]
-    with pytest.raises(LaunchError, match=r"type='IoUMetric'.*CityscapesMetric"):
-        dump_predictions(cfg, "maps")
+
+
+def test_label_maps_take_the_place_of_a_metric_that_only_writes():
+    writes = {"type": "IoUMetric", "format_only": True, "output_dir": "server"}
+    evaluators = [writes, {"type": "CityscapesMetric"}]
+    cfg = Config({"default_scope": "mmseg", "test_evaluator": evaluators})
+    dump_predictions(cfg, "maps")
+    assert cfg.test_evaluator == [{"type": "CityscapesMetric"}]
 
 
 def test_out_must_be_a_pickle():
