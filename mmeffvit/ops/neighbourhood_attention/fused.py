@@ -43,7 +43,11 @@ def neighbourhood_attention_fused(
     geometry = ((height, width), tuple(k.shape[1:3]), kernel, dilation)
     scale = head_dim**-0.5 if scale is None else scale
     # (B, H, W, h, d) -> (B*h, L, d): the keys of one head lie side by side
-    q, k, v = (t.permute(0, 3, 1, 2, 4).reshape(batch * heads, -1, head_dim) for t in (q, k, v))
+    # one copy: of one sample `reshape` makes a view, and each gather from it would copy the map
+    q, k, v = (
+        t.permute(0, 3, 1, 2, 4).reshape(batch * heads, -1, head_dim).contiguous()
+        for t in (q, k, v)
+    )
     with autocast_disabled(q.device.type):
         if torch.compiler.is_compiling():
             attend = torch.ops.mmeffvit.neighbourhood_attention
