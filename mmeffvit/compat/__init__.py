@@ -21,7 +21,8 @@ def setup() -> None:
     - ``_base_ = 'mmseg::...'`` and ``'mmeffvit::...'`` resolve on both distributions;
     - torch accepts what mmengine writes into checkpoints, so that training resumes;
     - mmengine reads checkpoints, pickles and YAML files as data, and the toolboxes the data sets
-      that they unpickle on their own: nothing in them runs.
+      that they unpickle on their own: nothing in them runs;
+    - mmpretrain works beside transformers 5, without its multi-modal models.
 
     What is not installed is passed over, and a second call does nothing.
 
@@ -32,7 +33,7 @@ def setup() -> None:
     with _lock:
         if _is_set_up:
             return
-        from mmeffvit.compat import checkpoint, config, pickles
+        from mmeffvit.compat import checkpoint, config, multimodal, pickles
         from mmeffvit.compat.mmcv_ops import module
 
         module.install()
@@ -40,4 +41,5 @@ def setup() -> None:
         checkpoint.trust_mmengine()
         checkpoint.guard_loading()
         pickles.guard_pickles()
+        multimodal.leave_out_where_broken()
         _is_set_up = True
