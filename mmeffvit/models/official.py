@@ -115,3 +115,27 @@ RETENTION_RULES: tuple[KeyRule, ...] = (
     KeyRule(rf"{_BLOCK}ffn\.(fc[12])\.weight", rf"{_OURS}ffn.\3.weight", ndim=4),
     KeyRule(r"proj\.weight", r"head.proj.weight", ndim=4),
 )
+
+
+def as_conv(weight: Tensor) -> Tensor:
+    """The weight of a linear layer as that of a 1x1 convolution; others as they are."""
+    return weight[..., None, None] if weight.dim() == 2 else weight
+
+
+#: embedding and blocks of the authors' and of timm's plain ViTs, and ours on the right
+PLAIN_RULES: tuple[KeyRule, ...] = (
+    KeyRule(r"patch_embed\.proj\.(\w+)", r"backbone.patch_embed.\1"),
+    KeyRule(r"pos_embed", r"backbone.position.table"),
+    KeyRule(r"blocks\.(\d+)\.(norm\d)\.(\w+)", r"backbone.blocks.\1.\2.\3"),
+    KeyRule(
+        r"blocks\.(\d+)\.attn\.(qkv|proj)\.(\w+)",
+        r"backbone.blocks.\1.mixer.\2.\3",
+        transform=as_conv,
+    ),
+    KeyRule(
+        r"blocks\.(\d+)\.mlp\.(fc\d)\.(\w+)", r"backbone.blocks.\1.ffn.\2.\3", transform=as_conv
+    ),
+    # layer scale, as timm and DINOv2 name it, and as ViT-CoMer does
+    KeyRule(r"blocks\.(\d+)\.ls(\d)\.gamma", r"backbone.blocks.\1.layer_scale\2.gamma"),
+    KeyRule(r"blocks\.(\d+)\.gamma(\d)", r"backbone.blocks.\1.layer_scale\2.gamma"),
+)

@@ -6,6 +6,8 @@ import torch
 import mmeffvit.layers
 import mmeffvit.models
 from mmeffvit.layers import MapContext, SECMixer
+from mmeffvit.models import backbones
+from mmeffvit.models.backbones import pyramid
 from mmeffvit.ops import sec_attention
 from mmeffvit.ops.points import voxel_groups
 
@@ -47,3 +49,9 @@ def test_coordinates_of_pillars_by_their_old_name():
     with pytest.warns(DeprecationWarning, match="coords=.* is now coors="):
         old = voxel_groups(coords=coors)
     assert torch.equal(old.inverse, voxel_groups(coors).inverse)
+
+
+@pytest.mark.parametrize("name", ["ConvPyramid", "PyramidViT"])
+def test_skeletons_in_the_file_of_the_loop(name):
+    with pytest.warns(DeprecationWarning, match=f"import {name} from mmeffvit.models.backbones"):
+        assert getattr(pyramid, name) is getattr(backbones, name)

@@ -1,6 +1,7 @@
 """Backbones: one file per network, over the contract of `base.py`."""
 
 from mmeffvit.models.backbones.base import BaseBackbone
+from mmeffvit.models.backbones.conv_pyramid import ConvPyramid, PyramidViT
 from mmeffvit.models.backbones.crossformer import CrossFormer
 from mmeffvit.models.backbones.cswin import CSWin
 from mmeffvit.models.backbones.dinat import NAT, DiNAT
@@ -8,7 +9,7 @@ from mmeffvit.models.backbones.dinat_s import DiNAT_s
 from mmeffvit.models.backbones.favit import FaViT
 from mmeffvit.models.backbones.plain import PlainViT
 from mmeffvit.models.backbones.ppma import PPMA
-from mmeffvit.models.backbones.pyramid import ConvPyramid, Pyramid, PyramidViT
+from mmeffvit.models.backbones.pyramid import Pyramid
 from mmeffvit.models.backbones.ravlt import RAVLT
 from mmeffvit.models.backbones.rmt import RMT
 from mmeffvit.models.backbones.secvit import SecViT

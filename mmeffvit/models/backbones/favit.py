@@ -6,13 +6,13 @@ The authors' dense backbones equal this network; their classifiers equal it with
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any, ClassVar
 
 from torch import nn
 
 from mmeffvit.layers import Block, FactorizationMixer, LayerNorm2d, MixFFN
+from mmeffvit.layers.init import draw_convolution
 from mmeffvit.layers.stem import conv_norm
 from mmeffvit.models.backbones.pyramid import Pyramid
 from mmeffvit.models.heads.classifiers import LinearClassifier
@@ -155,6 +155,4 @@ class FaViT(Pyramid):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Conv2d):
-                fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
-                nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
-                nn.init.zeros_(module.bias)
+                draw_convolution(module)

@@ -19,33 +19,9 @@ from mmeffvit.layers import MLP, Block, LayerNorm2d, MapContext, PositionTable, 
 from mmeffvit.layers.init import draw_linear_layers
 from mmeffvit.models.backbones.base import BaseBackbone, one_per_block
 from mmeffvit.models.heads.classifiers import LinearClassifier
-from mmeffvit.models.official import KeyRule
+from mmeffvit.models.official import PLAIN_RULES, KeyRule
 from mmeffvit.ops import map_layout
 from mmeffvit.registry import MODELS
-
-
-def as_conv(weight: Tensor) -> Tensor:
-    """The weight of a linear layer as that of a 1x1 convolution; others as they are."""
-    return weight[..., None, None] if weight.dim() == 2 else weight
-
-
-#: embedding and blocks of the authors' and of timm's plain ViTs, and ours on the right
-PLAIN_RULES: tuple[KeyRule, ...] = (
-    KeyRule(r"patch_embed\.proj\.(\w+)", r"backbone.patch_embed.\1"),
-    KeyRule(r"pos_embed", r"backbone.position.table"),
-    KeyRule(r"blocks\.(\d+)\.(norm\d)\.(\w+)", r"backbone.blocks.\1.\2.\3"),
-    KeyRule(
-        r"blocks\.(\d+)\.attn\.(qkv|proj)\.(\w+)",
-        r"backbone.blocks.\1.mixer.\2.\3",
-        transform=as_conv,
-    ),
-    KeyRule(
-        r"blocks\.(\d+)\.mlp\.(fc\d)\.(\w+)", r"backbone.blocks.\1.ffn.\2.\3", transform=as_conv
-    ),
-    # layer scale, as timm and DINOv2 name it, and as ViT-CoMer does
-    KeyRule(r"blocks\.(\d+)\.ls(\d)\.gamma", r"backbone.blocks.\1.layer_scale\2.gamma"),
-    KeyRule(r"blocks\.(\d+)\.gamma(\d)", r"backbone.blocks.\1.layer_scale\2.gamma"),
-)
 
 
 def per_block(arch: Mapping[str, Any], key: str) -> list[Any]:
@@ -53,20 +29,24 @@ def per_block(arch: Mapping[str, Any], key: str) -> list[Any]:
     return one_per_block(f"arch['{key}']", arch[key], arch["depth"])
 
 
-def plain_block(
-    dim: int,
-    num_heads: int,
-    mlp_ratio: float,
-    window_size: int | None = None,
-    drop_path: float = 0.0,
-    layer_scale: float | None = None,
-    **options: Any,
-) -> Block:
-    """A block of ViT (arXiv 2010.11929): softmax attention and an MLP, both after a norm."""
-    mixer = SoftmaxMixer(dim, num_heads, window_size, **options)
-    ffn = MLP(dim, int(mlp_ratio * dim))
-    norm = partial(LayerNorm2d, eps=1e-6)
-    return Block(dim, mixer, ffn, norm=norm, drop_path=drop_path, layer_scale=layer_scale)
+def plain_block(arch: Mapping[str, Any], index: int, drop_path: float, **options: Any) -> Block:
+    """A block of ViT (arXiv 2010.11929): softmax attention and an MLP, both after a norm.
+
+    Args:
+        arch: As that of `PlainViT`.
+        index: Place of the block from 0.
+        drop_path: Its stochastic-depth rate.
+        **options: Those of `SoftmaxMixer`.
+    """
+    dim, window = arch["embed_dims"], per_block(arch, "window_sizes")[index]
+    return Block(
+        dim,
+        SoftmaxMixer(dim, arch["num_heads"], window, **options),
+        MLP(dim, int(arch["mlp_ratio"] * dim)),
+        norm=partial(LayerNorm2d, eps=1e-6),
+        drop_path=drop_path,
+        layer_scale=arch["layer_scale"],
+    )
 
 
 def _arch(dim: int, num_heads: int, **changes: Any) -> dict[str, Any]:
@@ -182,16 +162,7 @@ class PlainViT(BaseBackbone):
             drop_path: Its stochastic-depth rate.
             **options: What the network handed on.
         """
-        arch = self.arch
-        return plain_block(
-            arch["embed_dims"],
-            arch["num_heads"],
-            arch["mlp_ratio"],
-            per_block(arch, "window_sizes")[index],
-            drop_path,
-            arch["layer_scale"],
-            **options,
-        )
+        return plain_block(self.arch, index, drop_path, **options)
 
     def make_head(self, num_classes: int) -> nn.Module:
         return LinearClassifier(self.out_channels[-1], num_classes)

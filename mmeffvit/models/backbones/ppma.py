@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from mmeffvit.layers import PolylineMixer
 from mmeffvit.layers.init import draw_linear_layers
-from mmeffvit.models.backbones.pyramid import ConvPyramid
+from mmeffvit.models.backbones.conv_pyramid import ConvPyramid
 from mmeffvit.models.official import PYRAMID_RULES, RETENTION_RULES, KeyRule
 from mmeffvit.models.published.ppma import WEIGHTS
 from mmeffvit.models.weights import WeightsFile

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from mmeffvit.layers import GatedSoftmaxMixer, RALAMixer, TokenMixer
-from mmeffvit.models.backbones.pyramid import ConvPyramid
+from mmeffvit.models.backbones.conv_pyramid import ConvPyramid
 from mmeffvit.models.official import PYRAMID_RULES, KeyRule
 from mmeffvit.models.published.ravlt import WEIGHTS
 from mmeffvit.models.weights import WeightsFile

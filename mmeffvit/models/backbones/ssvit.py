@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from mmeffvit.layers import S3AMixer
-from mmeffvit.models.backbones.pyramid import ConvPyramid
+from mmeffvit.models.backbones.conv_pyramid import ConvPyramid
 from mmeffvit.models.official import LEPE_ATTENTION_RULES, PYRAMID_RULES, KeyRule
 from mmeffvit.models.published.shares import SSVIT
 from mmeffvit.models.weights import WeightsFile

@@ -6,7 +6,6 @@ interactions (the paper's CTI, fusions of both branches) have the names of the a
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -15,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmeffvit.layers import Context, DeformableAttention, MapContext, PositionTable
+from mmeffvit.layers.init import draw_convolution, draw_linear_layers
 from mmeffvit.layers.levels import ConvBranch, Interaction
 from mmeffvit.models.backbones.base import BaseBackbone
-from mmeffvit.models.backbones.plain import PLAIN_RULES, as_conv, per_block, plain_block
-from mmeffvit.models.official import KeyRule
+from mmeffvit.models.backbones.plain import plain_block
+from mmeffvit.models.official import PLAIN_RULES, KeyRule, as_conv
 from mmeffvit.ops import map_layout
 from mmeffvit.registry import MODELS
 
@@ -124,15 +124,7 @@ class ViTCoMer(BaseBackbone):
         # with the slot of a class token, as the weights of plain ViTs have it
         self.position = PositionTable(dim, (side, side), extra_tokens=1)
         self.blocks = nn.ModuleList(
-            plain_block(
-                dim,
-                arch["num_heads"],
-                arch["mlp_ratio"],
-                per_block(arch, "window_sizes")[i],
-                rate * i / max(arch["depth"] - 1, 1),
-                arch["layer_scale"],
-            )
-            for i in range(arch["depth"])
+            plain_block(arch, i, rate * i / max(arch["depth"] - 1, 1)) for i in range(arch["depth"])
         )
         self.spm = ConvBranch(self.in_channels, arch["conv_channels"], dim, 0 in self.out_indices)
         last = len(arch["interactions"]) - 1
@@ -165,12 +157,9 @@ class ViTCoMer(BaseBackbone):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 if module.kernel_size == (1, 1) and module not in branch:
-                    nn.init.trunc_normal_(module.weight, std=0.02)
+                    draw_linear_layers(module)
                 else:
-                    fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
-                    nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                    draw_convolution(module)
         for module in self.modules():
             if isinstance(module, DeformableAttention):
                 module.reset_parameters()

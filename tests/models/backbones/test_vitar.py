@@ -6,8 +6,8 @@ import torch.nn.functional as F
 
 from mmeffvit.checkpoint import load_weights
 from mmeffvit.layers.position_table import FuzzyPositionTable
+from mmeffvit.layers.token_merger import Cells, TokenMerger, end_padded, spread_padded
 from mmeffvit.models import PlainViT, ViTAR
-from mmeffvit.models.backbones.vitar import Cells, TokenMerger, end_padded, spread_padded
 from mmeffvit.models.classifier import create_classifier
 
 ARCH = {
