@@ -1,11 +1,12 @@
 #!/usr/bin/env python
-"""Predict on your own images: boxes, masks, label maps or classes, as pictures and as files.
+"""Predict on your own images or point clouds, as pictures and as files for programs.
 
     python tools/predict.py CONFIG CHECKPOINT IMAGES... --out DIR
 
-IMAGES are files, folders or patterns. DIR gets pictures/, and predictions.json in COCO's format
-(detectors), labels/ with a PNG per image and classes.json (segmentors), or predictions.json with
-the best classes (classifiers).
+IMAGES are files, folders or patterns: of images, or of rooms or LiDAR sweeps, as the config has it.
+DIR gets pictures/, and predictions.json in COCO's format (detectors), labels/ with a PNG per image
+and classes.json (segmentors), or predictions.json with the best classes (classifiers); of rooms
+labels/ with a class per point (.npy), of sweeps predictions.json with boxes in space.
 """
 
 import argparse
@@ -56,64 +57,94 @@ def parse_args(argv=None):
     return args
 
 
+def on_clouds(args, cfg, device):
+    """What to predict on, the results as they come, and what makes the writer of them."""
+    from mmeffvit.engine import cloud_predictions, clouds, predictions
+    from mmeffvit.engine.errors import LaunchError
+
+    if args.tiles is not None:
+        raise LaunchError("--tiles is for large images, and the config reads point clouds.")
+    paths = clouds.find_clouds(cfg, args.images, outside=args.out)
+    predictor = clouds.CloudPredictor(
+        cfg, args.checkpoint, device, lambda text: print(f"warning: {text}", file=sys.stderr)
+    )
+    names = predictions.name_outputs(paths)
+
+    def create_writer(sample):
+        return cloud_predictions.create_cloud_writer(
+            sample, args.out, predictor.metainfo, names, args.score_thr
+        )
+
+    return predictor.noun, paths, predictor.run(paths), create_writer
+
+
+def on_images(args, cfg, device):
+    """As `on_clouds`."""
+    from mmeffvit.engine import inference, predictions, tiles
+
+    paths = inference.find_images(args.images, outside=args.out)
+    predictor = runner = inference.Predictor(cfg, args.checkpoint, device)
+    names = predictions.name_outputs(paths)
+    if args.tiles is not None:
+        told = time.monotonic()
+
+        def tell(path, done, count):
+            nonlocal told
+            if time.monotonic() - told >= 1:
+                told = time.monotonic()
+                print(f"{path}: {done} of {count} tiles", flush=True)
+
+        runner = tiles.TiledPredictor(predictor, args.tiles, args.overlap, args.score_thr, tell)
+
+    def create_writer(sample):
+        writer = predictions.create_writer(
+            sample, args.out, predictor.metainfo, names, args.score_thr, predictor.annotations
+        )
+        if args.tiles is not None:
+            writer.largest_side = 2 * args.tiles
+        return writer
+
+    return "image", paths, runner.run(paths, args.batch_size), create_writer
+
+
 def main(argv=None):
     compat.setup()
     args = parse_args(argv)
     from mmengine.device import get_device
 
-    from mmeffvit.engine import inference, launch, predictions, tiles
+    from mmeffvit.engine import clouds, launch
+    from mmeffvit.engine.inference import RefusedImageError
 
     cfg = launch.load_config(args.config)
     launch.apply_options(cfg, args.cfg_options)
-    images = inference.find_images(args.images, outside=args.out)
-    predictor = inference.Predictor(cfg, args.checkpoint, args.device or get_device())
+    prepare = on_clouds if clouds.reads_clouds(cfg) else on_images
+    noun, paths, results, create_writer = prepare(args, cfg, args.device or get_device())
 
     writer, failed, start, told = None, {}, time.monotonic(), 0.0
-    names = predictions.name_outputs(images)
-    runner = predictor
-    if args.tiles is not None:
-
-        def tell(path, done, count):
-            nonlocal told
-            if time.monotonic() - start - told >= 1:
-                told = time.monotonic() - start
-                print(f"{path}: {done} of {count} tiles", flush=True)
-
-        runner = tiles.TiledPredictor(predictor, args.tiles, args.overlap, args.score_thr, tell)
     try:
-        for done, (path, sample) in enumerate(runner.run(images, args.batch_size), 1):
+        for done, (path, sample) in enumerate(results, 1):
             if isinstance(sample, Exception):
                 failed.setdefault(type(sample), []).append(path)
                 print(f"skipped: {sample}", file=sys.stderr)
             else:
-                if writer is None:
-                    writer = predictions.create_writer(
-                        sample,
-                        args.out,
-                        predictor.metainfo,
-                        names,
-                        args.score_thr,
-                        predictor.annotations,
-                    )
-                    if args.tiles is not None:
-                        writer.largest_side = 2 * args.tiles
+                writer = writer or create_writer(sample)
                 writer.write(path, sample)
             elapsed = time.monotonic() - start
-            if done == len(images) or elapsed - told >= 1:
-                left, told = elapsed / done * (len(images) - done), elapsed
-                print(f"[{done}/{len(images)}] {path}, about {left:.0f} s left", flush=True)
+            if done == len(paths) or elapsed - told >= 1:
+                left, told = elapsed / done * (len(paths) - done), elapsed
+                print(f"[{done}/{len(paths)}] {path}, about {left:.0f} s left", flush=True)
     finally:  # what is there is kept, also when somebody stops it
         if writer is not None:
             writer.close()
     if writer is not None:
-        count = len(images) - sum(map(len, failed.values()))
-        print(f"{count} images in {elapsed:.1f} s, results in {args.out}")
-    for kind, paths in failed.items():
-        refused = issubclass(kind, inference.RefusedImageError)
+        count = len(paths) - sum(map(len, failed.values()))
+        print(f"{count} {noun}s in {elapsed:.1f} s, results in {args.out}")
+    for kind, lost in failed.items():
+        refused = issubclass(kind, RefusedImageError)
         what = "were not taken by the network" if refused else "could not be read"
-        what = what.replace("were", "was") if len(paths) == 1 else what
-        count = f"{len(paths)} image{'s' * (len(paths) > 1)}"
-        listed = "\n  ".join(map(str, paths))
+        what = what.replace("were", "was") if len(lost) == 1 else what
+        count = f"{len(lost)} {noun}{'s' * (len(lost) > 1)}"
+        listed = "\n  ".join(map(str, lost))
         print(f"error: {count} {what}:\n  {listed}", file=sys.stderr)
     if failed:
         sys.exit(1)

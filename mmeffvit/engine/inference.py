@@ -3,7 +3,7 @@
 import copy
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from mmeffvit.engine.evaluation import check_weights
 from mmeffvit.engine.predictions import Annotations, read_annotations
 from mmeffvit.visualization.pixels import keep_pixels
 
-_POINT_LOADERS = ("LoadPointsFromFile", "LoadRoomFromFile")
+#: first steps of pipelines of point clouds
+POINT_LOADERS = ("LoadPointsFromFile", "LoadRoomFromFile")
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -41,30 +42,86 @@ def find_images(arguments: Sequence[str], outside: str | os.PathLike | None = No
     Raises:
         LaunchError: An argument names no image.
     """
+    expected = f"with files that end with {', '.join(_SUFFIXES)}"
+    return find_inputs(arguments, _images_below, "image", expected, outside)
+
+
+def _images_below(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+
+
+def find_inputs(
+    arguments: Sequence[str],
+    search: Callable[[Path], list[Path]],
+    noun: str,
+    expected: str,
+    outside: str | os.PathLike | None = None,
+) -> list[Path]:
+    """What is predicted on, named on a command line; :func:`find_images` says more.
+
+    Args:
+        arguments: Files, folders and patterns.
+        search: Lists what is in a folder.
+        noun: What is looked for.
+        expected: What folders must be like, for the error.
+        outside: A folder that is left out.
+
+    Raises:
+        LaunchError: An argument names nothing.
+    """
     found: dict[Path, None] = {}
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir():
-            images = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
-            if outside is not None:
-                results = Path(outside).resolve()
-                images = [p for p in images if results not in p.resolve().parents]
-        elif path.is_file():
-            images = [path]
+        if path.exists():
+            matches = [path]
         else:
-            matches = map(Path, sorted(glob.glob(argument, recursive=True)))
-            images = [p for p in matches if p.is_file()]
-        if not images:
+            matches = list(map(Path, sorted(glob.glob(argument, recursive=True))))
+        below = {p: search(p) for p in matches if p.is_dir()}
+        if outside is not None:
+            results = Path(outside).resolve()
+            below = {
+                folder: [p for p in paths if results not in p.resolve().parents]
+                for folder, paths in below.items()
+            }
+        inputs = [p for match in matches for p in below.get(match, [match])]
+        if not inputs:
             raise LaunchError(
-                f"There is no image at {argument!r} (looked for at {path.resolve()}): name files, "
-                f"patterns, or folders with files that end with {', '.join(_SUFFIXES)}."
+                f"There is no {noun} at {argument!r} (looked for at {path.resolve()}): name files, "
+                f"patterns, or folders {expected}."
             )
-        found.update(dict.fromkeys(images))
+        found.update(dict.fromkeys(inputs))
     return list(found)
 
 
 class RefusedImageError(RuntimeError):
     """An image that was read and that the network does not take, being too small, or too large."""
+
+
+def test_dataset(cfg: Config) -> dict[str, Any]:
+    """The data set that a config tests on, the first of several, in the scope of the config.
+
+    Raises:
+        LaunchError: There is none with a pipeline.
+    """
+    init_default_scope(cfg.get("default_scope") or "mmengine")
+    datasets = list(iter_datasets((cfg.get("test_dataloader") or {}).get("dataset")))
+    if not datasets or not datasets[0].get("pipeline"):
+        raise LaunchError(
+            "The config has no test_dataloader.dataset.pipeline, by which inputs are prepared."
+        )
+    return datasets[0]
+
+
+def load_model(cfg: Config, checkpoint: str, device: str) -> torch.nn.Module:
+    """The model of a config with all its weights, in evaluation mode.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read, or belongs to another model.
+    """
+    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    check_weights(model, checkpoint)
+    model.cfg = cfg
+    return model.to(device).eval()
 
 
 class Predictor:
@@ -88,29 +145,17 @@ class Predictor:
     """
 
     def __init__(self, cfg: Config, checkpoint: str, device: str = "cpu") -> None:
-        init_default_scope(cfg.get("default_scope") or "mmengine")
-        datasets = list(iter_datasets((cfg.get("test_dataloader") or {}).get("dataset")))
-        if not datasets or not datasets[0].get("pipeline"):
+        dataset = test_dataset(cfg)
+        if any(type_name(step) in POINT_LOADERS for step in dataset["pipeline"]):
             raise LaunchError(
-                "The config has no test_dataloader.dataset.pipeline, by which images are prepared."
+                "The config reads point clouds, and this predicts on images: use "
+                "mmeffvit.engine.clouds.CloudPredictor, or tools/predict.py, which takes both."
             )
-        if any(type_name(step) in _POINT_LOADERS for step in datasets[0]["pipeline"]):
-            raise LaunchError(
-                "The config reads point clouds, and this predicts on images. tools/test.py "
-                "predicts on clouds without labels: --out FILE.pkl --cfg-options "
-                "test_dataloader.dataset.with_label=False for sweeps, "
-                "test_dataloader.dataset.semantic_key=None for rooms."
-            )
-        self.pipeline = Compose(_pipeline_for_files(datasets[0]["pipeline"]))
+        self.pipeline = Compose(_pipeline_for_files(dataset["pipeline"]))
         self._num_readers = 1
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
-        check_weights(model, checkpoint)
-        self.metainfo = _read_metainfo(checkpoint, datasets[0])
-        self.annotations: Annotations | None = read_annotations(
-            datasets[0], self.metainfo["classes"]
-        )
-        model.cfg = cfg
-        self.model = model.to(device).eval()
+        self.model = load_model(cfg, checkpoint, device)
+        self.metainfo = read_metainfo(checkpoint, dataset)
+        self.annotations: Annotations | None = read_annotations(dataset, self.metainfo["classes"])
 
     def load(self, path: str | os.PathLike, index: int = 0) -> dict[str, Any]:
         """Prepare an image.
@@ -263,7 +308,12 @@ def _pipeline_for_files(pipeline: Sequence[dict]) -> list[dict]:
     return steps
 
 
-def _read_metainfo(checkpoint: str, dataset: dict) -> dict[str, Any]:
+def read_metainfo(checkpoint: str, dataset: dict) -> dict[str, Any]:
+    """What labels mean, from the checkpoint, or from the data set.
+
+    Raises:
+        LaunchError: Neither names the classes.
+    """
     stored = read_checkpoint(checkpoint).get("meta") or {}
     metainfo = {str(k).lower(): v for k, v in (stored.get("dataset_meta") or {}).items()}
     if not metainfo.get("classes") or not metainfo.get("palette"):

@@ -106,7 +106,7 @@ class PredictionWriter:
         self._note(path, sample)
         warn = partial(print_log, logger="current", level=logging.WARNING)
         with self._guard.attempt(f"the picture of {path}", warn):
-            save_picture(self._draw(picture_of(sample, path), sample), self._file(PICTURES, path))
+            save_picture(self._picture(path, sample), self._file(PICTURES, path))
 
     def close(self) -> None:
         """Write what is about all images."""
@@ -115,8 +115,12 @@ class PredictionWriter:
         """Write what is for programs."""
         raise NotImplementedError
 
+    def _picture(self, path: Path, sample: Any) -> Image.Image:
+        """The picture of a prediction."""
+        return self._draw(picture_of(sample, path), sample)
+
     def _draw(self, image: np.ndarray, sample: Any) -> Image.Image:
-        """The picture of a prediction; `image` is (H, W, 3), uint8, RGB."""
+        """The picture of a prediction on an image (H, W, 3), uint8, RGB."""
         raise NotImplementedError
 
     def _picture_size(self, width: int, height: int) -> tuple[int, int]:
@@ -127,13 +131,24 @@ class PredictionWriter:
         factor = -(-_LEAST_SIDE // longest)
         return width * factor, height * factor
 
-    def _file(self, folder: str, path: Path) -> Path:
+    def _file(self, folder: str, path: Path, suffix: str = ".png") -> Path:
         file = self.out_dir / folder / self.names[path]
-        return file.with_name(f"{file.name}.png")
+        return file.with_name(f"{file.name}{suffix}")
 
     def _write_json(self, name: str, document: Any) -> None:
         with whole_file(self.out_dir / name) as scratch:
             scratch.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def describe_classes(
+    classes: Sequence[str], palette: Sequence[Sequence[int]], first: int = 0
+) -> list[dict[str, Any]]:
+    """What labels are, for ``classes.json``; `first` is the label of the first class."""
+    entries = enumerate(zip(classes, palette), first)
+    return [
+        {"label": label, "name": name, "colour": [int(v) for v in colour]}
+        for label, (name, colour) in entries
+    ]
 
 
 class Journal:
@@ -266,12 +281,8 @@ class SegmentationWriter(PredictionWriter):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._palette = palette_of(self.metainfo)
-        named = zip(self.metainfo["classes"], self._palette)
-        entries = enumerate(named, first_label(self.metainfo))
-        classes = [
-            {"label": label, "name": name, "colour": [int(v) for v in colour]}
-            for label, (name, colour) in entries
-        ]
+        first = first_label(self.metainfo)
+        classes = describe_classes(self.metainfo["classes"], self._palette, first)
         self._write_json("classes.json", classes)
 
     def _note(self, path: Path, sample: Any) -> None:

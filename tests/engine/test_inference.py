@@ -373,5 +373,5 @@ def test_labels_of_sigmoid_heads_are_numbers(tmp_path):
 def test_point_clouds_are_sent_to_where_they_are_predicted():
     loader = {"dataset": {"pipeline": [{"type": "mmeffvit.LoadPointsFromFile"}]}}
     cfg = Config({"default_scope": "mmeffvit", "model": {}, "test_dataloader": loader})
-    with pytest.raises(LaunchError, match=r"tools/test.py predicts on clouds .*with_label=False"):
+    with pytest.raises(LaunchError, match=r"CloudPredictor, or tools/predict.py"):
         inference.Predictor(cfg, "none.pth")

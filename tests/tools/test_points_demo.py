@@ -1,7 +1,10 @@
 """The demos of point clouds from end to end, as `make demo-points` runs them, in two steps."""
 
 import json
+import pickle
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -66,11 +69,35 @@ def test_testing_gives_the_same(demo):
             root / "data",
             "--work-dir",
             root / "test",
+            "--out",
+            root / "tested.pkl",
             *opts,
         )
     (tested,) = root.glob("test/*/*.json")
     trained = [record for record in scalars(root / "run") if metric in record]
     assert json.loads(tested.read_text())[metric] == pytest.approx(trained[0][metric], abs=1e-6)
+
+
+def test_predicts_what_a_test_finds(demo):
+    """The same clouds without their labels, given as files."""
+    root, config, *_ = demo
+    tested = pickle.loads((root / "tested.pkl").read_bytes())
+    paths = [sample["lidar_path"] for sample in tested]
+    out = root / "predicted"
+    with runs.main("predict.py") as predict:
+        predict(config, root / "run" / "iter_2.pth", *paths, "--out", out, "--score-thr", 0)
+    assert len(list(out.glob("pictures/*.png"))) == 2
+    if "rooms" in config.name:
+        for sample in tested:
+            labels = np.load(out / "labels" / f"{Path(sample['lidar_path']).stem}.npy")
+            np.testing.assert_array_equal(labels, sample["pred_pts_seg"]["pts_semantic_mask"])
+        return
+    written = json.loads((out / "predictions.json").read_text())
+    for sample, sweep in zip(tested, written):
+        boxes = np.array([found["box"] for found in sweep["objects"]])
+        expected = sample["pred_instances_3d"]
+        best = np.argsort(-expected["scores_3d"].numpy(), kind="stable")
+        np.testing.assert_allclose(boxes, expected["bboxes_3d"].numpy()[best], atol=1e-4)
 
 
 def test_configs_of_rooms_differ_in_mixers_only():

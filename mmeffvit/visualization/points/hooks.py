@@ -121,23 +121,23 @@ def to_sweep_example(sample: Any, points: torch.Tensor) -> SweepExample:
     """
     truth, ignored = sample.get("eval_ann_info") or {}, None
     if "gt_bboxes_3d" in truth:
-        boxes = _to_boxes(truth["gt_bboxes_3d"], truth["gt_labels_3d"])
+        boxes = to_boxes(truth["gt_bboxes_3d"], truth["gt_labels_3d"])
         ignored = truth.get("gt_ignore")
     elif sample.get("gt_instances_3d") is not None:
-        boxes = _to_boxes(sample.gt_instances_3d.bboxes_3d, sample.gt_instances_3d.labels_3d)
+        boxes = to_boxes(sample.gt_instances_3d.bboxes_3d, sample.gt_instances_3d.labels_3d)
     else:
         boxes = Boxes(np.zeros((0, 7)), np.zeros(0, int))
     found = sample.pred_instances_3d
     return SweepExample(
         points=points.detach().cpu().numpy(),
         truth=boxes,
-        prediction=_to_boxes(found.bboxes_3d, found.labels_3d, found.scores_3d),
+        prediction=to_boxes(found.bboxes_3d, found.labels_3d, found.scores_3d),
         name=Path(sample.lidar_path).stem,
         ignored=ignored,
     )
 
 
-def _to_boxes(boxes: Any, labels: Any, scores: Any = None) -> Boxes:
+def to_boxes(boxes: Any, labels: Any, scores: Any = None) -> Boxes:
     """Arrays on the CPU; `boxes` may be mmdet3d's, and have velocities."""
     boxes = np.asarray(getattr(boxes, "tensor", boxes), float)
     boxes = boxes.reshape(len(boxes), -1)[:, :7] if len(boxes) else np.zeros((0, 7))

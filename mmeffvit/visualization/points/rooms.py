@@ -98,6 +98,45 @@ def draw_room_sheet(
     )
 
 
+def draw_room_prediction(
+    points: np.ndarray,
+    colours: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]],
+    title: str = "",
+    **page: int,
+) -> Image.Image:
+    """Draw a room from two opposite corners, in its colours and with predicted classes.
+
+    Args:
+        points: (N, 3), metres, z up.
+        colours: (N, 3), RGB from 0 to 255.
+        labels: (N,), the class of each point.
+        classes: Names of the classes.
+        palette: RGB of each class.
+        title: In large letters on top.
+        **page: ``panel`` and ``columns``, of views, of :class:`mmeffvit.visualization.Page`.
+
+    Returns:
+        The sheet, RGB.
+    """
+    step = -(-len(points) // _MOST_POINTS)
+    colourings = [colours[::step], colour_labels(labels[::step], palette)]
+
+    def draw_pictures(corner: int, room: tuple[int, int]) -> tuple[list[Image.Image], str]:
+        pictures = draw_clouds(points[::step], colourings, room, _CORNERS[corner])
+        return pictures, "from the opposite corner" if corner else f"{len(points)} points"
+
+    return compose_sheet(
+        [_SHAPE] * len(_CORNERS),
+        draw_pictures,
+        titles=("Room", "Prediction"),
+        legend=make_legend([labels], classes, palette),
+        page=Page(title, **page),
+    )
+
+
 def colour_labels(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
     """The colour (N, 3) of each point's class (N); grey for what is no class."""
     labels = np.asarray(labels)

@@ -129,6 +129,43 @@ def draw_sweep_sheet(
     )
 
 
+def draw_sweep_prediction(
+    points: np.ndarray,
+    found: Boxes,
+    classes: Sequence[str],
+    score_thr: float = 0.3,
+    title: str = "",
+    **page: int,
+) -> Image.Image:
+    """Draw a sweep from above with the predicted boxes.
+
+    Args:
+        points: (N, 3 or more), metres, z up; there may be none.
+        found: What was found.
+        classes: Names of the classes.
+        score_thr: Predictions below this score are left out.
+        title: In large letters on top.
+        **page: ``panel``, 640 by default, of :class:`mmeffvit.visualization.Page`.
+
+    Returns:
+        The sheet, RGB.
+    """
+    found = found.best(score_thr)
+    bounds = find_bounds(points[:, :2] if len(points) else np.zeros((1, 2)))
+
+    def draw_pictures(index: int, room: tuple[int, int]) -> tuple[list[Image.Image], str]:
+        return [draw_bev(points, found, None, bounds, room)], f"{len(points)} points"
+
+    x0, y0, x1, y1 = bounds
+    return compose_sheet(
+        [(x1 - x0, y1 - y0)],
+        draw_pictures,
+        titles=(f"Prediction (score ≥ {score_thr:g})",),
+        legend=_class_legend(classes),
+        page=Page(title, **{"panel": 640, **page}),
+    )
+
+
 def draw_bev(
     points: np.ndarray,
     boxes: Boxes,
@@ -226,12 +263,15 @@ def _ignored(example: SweepExample) -> np.ndarray:
 
 
 def _legend(classes: Sequence[str], iou_thr: float) -> Legend:
-    legend = [((class_colour(label),), name) for label, name in enumerate(classes)]
     return [
-        *legend,
+        *_class_legend(classes),
         ((WRONG,), f"wrong: matches no true box (IoU ≥ {iou_thr:g} from above, same class)"),
         ((_MISSED,), "broken line: missed; whole line: counts neither way"),
     ]
+
+
+def _class_legend(classes: Sequence[str]) -> Legend:
+    return [((class_colour(label),), name) for label, name in enumerate(classes)]
 
 
 def _outline(box: np.ndarray) -> np.ndarray:
