@@ -93,12 +93,14 @@ class Options:
         files: Annotation file, or folder of images, of a split.
         reduce_zero_label: Of label maps.
         cache: Folder for what is written; None chooses one.
+        palette: RGB of each of the classes in label maps in colours.
     """
 
     classes: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     reduce_zero_label: bool | None = None
     cache: str | None = None
+    palette: tuple[tuple[int, ...], ...] = ()
 
 
 class Layout(Protocol):

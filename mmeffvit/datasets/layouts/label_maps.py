@@ -27,6 +27,8 @@ from mmeffvit.datasets.layouts.base import (
     split_of,
 )
 from mmeffvit.datasets.layouts.cache import Cache
+from mmeffvit.datasets.layouts.palettes import IGNORED as _IGNORED
+from mmeffvit.datasets.layouts.palettes import Palette, read_palette, what_to_write
 from mmeffvit.files import whole_file
 
 #: words for folders of label maps, and of images
@@ -39,9 +41,10 @@ _PHOTOS = re.compile(r"(?<![a-z])(images?|imgs?|img[_-]dir|leftimg8bit|jpegimage
 _PREFERRED = ("labeltrainids", "trainids", "labelids", "label", "mask")
 _NEVER = ("color", "colour", "instance", "polygon", "panoptic")
 _NAMES = ("classes.txt", "labels.txt", "class_names.txt", "objectinfo150.txt")
+#: and with their colours: of Kaggle's sets, CVAT and CamVid
+_PALETTES = (*_NAMES[:3], "class_dict.csv", "labelmap.txt", "label_colors.txt", "colors.txt")
 #: maps that are looked into to find out which values there are
 _SAMPLED = 300
-_IGNORED = 255
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class LabelMapLayout:
 images/training/*.jpg                         or img_dir/train/*.jpg  ann_dir/train/*.png
 annotations/training/*.png                    or train/images/*  train/masks/*
 (validation alike)                            or images/*  masks/*, without splits
-classes.txt: a name in each line, that of the value 0 first"""
+classes.txt: a name in each line, that of the value 0 first; with three numbers in each line, of
+maps in colours, red, green and blue"""
 
     def recognises(self, folder: Folder, options: Options) -> bool:
         """Whether images have maps."""
@@ -96,16 +100,21 @@ classes.txt: a name in each line, that of the value 0 first"""
             )
         maps = {n: _paths(folder, groups[n].maps, lists[n], suffixes[1]) for n in groups}
         every = [path for own in maps.values() for path in own]
-        values = _values(every[:: max(1, len(every) // _SAMPLED)])
-        names = options.classes or _names(folder)
-        plan = _plan(values, names, options.reduce_zero_label)
-        if plan.mapped:
-            plan = _plan(_values(every), names, options.reduce_zero_label)
+        palette = _palette(folder, options)
+        if palette is not None and any(_is_coloured(path) for path in every[:1]):
+            plan = _plan_of_colours(palette)
+        else:
+            palette = None
+            values = _values(every[:: max(1, len(every) // _SAMPLED)])
+            names = options.classes or _names(folder)
+            plan = _plan(values, names, options.reduce_zero_label)
+            if plan.mapped:
+                plan = _plan(_values(every), names, options.reduce_zero_label)
         notes += plan.notes
         cache = Cache(folder.root, options.cache)
         places = {n: folder.path(own.maps) for n, own in groups.items()}
         if plan.mapped:
-            places = _write_maps(folder, cache, groups, lists, suffixes[1], plan)
+            places = _write_maps(folder, cache, groups, lists, suffixes[1], plan, palette)
             notes.append(f"The maps are written anew to {cache.folder}; yours are as before.")
         found = {}
         for name, own in groups.items():
@@ -250,8 +259,12 @@ class _Plan:
     notes: tuple[str, ...] = ()
 
 
-def read_map(path: Path) -> np.ndarray:
+def read_map(path: Path, palette: Palette | None = None) -> np.ndarray:
     """The numbers of a label map (H, W).
+
+    Args:
+        path: Its file.
+        palette: Of a map in colours, their classes.
 
     Raises:
         LayoutError: It is no label map; the message says what it is.
@@ -259,6 +272,8 @@ def read_map(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             mode = image.mode
+            if palette is not None:
+                return palette.numbers(np.array(image.convert("RGB")), path)
             values = np.array(image)
     except (OSError, ValueError, SyntaxError) as error:
         raise LayoutError(f"{path} cannot be read as an image: {error}.") from error
@@ -266,9 +281,7 @@ def read_map(path: Path) -> np.ndarray:
         if mode in ("RGB", "RGBA") and (values[..., :1] == values[..., 1:3]).all():
             hint = "its channels are equal: save one of them"
         else:
-            colours = np.unique(values.reshape(-1, values.shape[-1])[:, :3], axis=0)[:6]
-            listed = ", ".join(str(tuple(map(int, colour))) for colour in colours)
-            hint = f"it has colours ({listed} ...): save the number of each one's class instead"
+            hint = what_to_write(values[..., :3]) if values.shape[-1] > 2 else "save one of them"
         raise LayoutError(
             f"{path} is no label map but a picture of mode {mode}: a map has one channel, with the "
             f"number of a class in every pixel (0, 1, 2 ..., 255 for none); {hint}."
@@ -278,6 +291,39 @@ def read_map(path: Path) -> np.ndarray:
             f"{path} is a JPEG, which does not keep the numbers of a label map. Save maps as PNG."
         )
     return values.astype(np.int64)
+
+
+def _is_coloured(path: Path) -> bool:
+    """Whether a map has colours, be it by a table of its own."""
+    try:
+        with Image.open(path) as image:
+            return image.mode in ("P", "RGB", "RGBA")
+    except (OSError, ValueError, SyntaxError):
+        return False  # told when it is read
+
+
+def _palette(folder: Folder, options: Options) -> Palette | None:
+    if options.palette:
+        if len(options.palette) != len(options.classes):
+            raise LayoutError(
+                f"palette has {len(options.palette)} colours, and classes {len(options.classes)} "
+                "names; say one colour for each name."
+            )
+        return Palette.of(list(zip(options.classes, options.palette)))
+    for path in folder.named(_PALETTES):
+        palette = read_palette((folder.root / path).read_text(encoding="utf-8-sig"))
+        if palette is not None:
+            return palette
+    return None
+
+
+def _plan_of_colours(palette: Palette) -> _Plan:
+    pairs = [
+        f"{colour} {palette.names[number] if number != _IGNORED else 'no class'!r}"
+        for colour, number in palette.colours[:12]
+    ]
+    why = f"Colours became the numbers of their classes: {', '.join(pairs)}."
+    return _Plan(palette.names, tuple(range(len(palette.names))), True, notes=(why,))
 
 
 def _values(paths: Sequence[Path]) -> Counter:
@@ -372,6 +418,7 @@ def _write_maps(
     lists: Mapping[str, Sequence[str]],
     suffix: str,
     plan: _Plan,
+    palette: Palette | None,
 ) -> dict[str, str]:
     """Maps with the numbers of the classes; the folder of each split."""
     table = np.full(_IGNORED + 1, _IGNORED, dtype=np.uint8)
@@ -386,8 +433,9 @@ def _write_maps(
     def make() -> dict[str, Any]:
         for path, target in work.items():
             with whole_file(target) as scratch:
-                Image.fromarray(table[read_map(path)]).save(scratch, format="PNG")
+                Image.fromarray(table[read_map(path, palette)]).save(scratch, format="PNG")
         return {"files": [str(target) for target in work.values()]}
 
-    cache.once("label-maps", work, (plan.values, sorted(map(str, work.values()))), make)
+    made_of = (plan.values, palette, sorted(map(str, work.values())))
+    cache.once("label-maps", work, made_of, make)
     return {name: folder.path(target) for name, target in targets.items()}

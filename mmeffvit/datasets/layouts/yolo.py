@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +21,13 @@ from mmeffvit.datasets.layouts.convert import convert, import_supervision
 _NAMES = ("classes.txt", "obj.names", "labels.txt", "names.txt", "classes.names")
 #: label files that are looked into to tell them from other text
 _LOOKED_INTO = 5
+#: and to tell oriented boxes from outlines
+_OUTLINES = 50
+_ORIENTED = (
+    "Every outline has four corners, as oriented boxes (YOLO OBB) have: they are taken for masks, "
+    "and for the upright boxes around these, which a detector of mmdet learns. To learn the angle, "
+    "use a config of mmrotate, whose DOTADataset reads the same corners in pixels."
+)
 
 
 class YoloLayout:
@@ -68,7 +76,17 @@ train/images/*.jpg  train/labels/*.txt        or *.jpg with *.txt beside them"""
                 raise LayoutError(f"{path}: {error}") from error
 
         sources = [path for path in labels.values() if path is not None]
-        return convert(folder, options, self.name, classes, splits, sources, read)
+        data = convert(folder, options, self.name, classes, splits, sources, read)
+        if _look_oriented(sources):
+            return replace(data, notes=(*data.notes, _ORIENTED))
+        return data
+
+
+def _look_oriented(sources: Sequence[Path]) -> bool:
+    """Whether every outline has four corners, in files that are looked into."""
+    looked = [path.read_text(encoding="utf-8-sig") for path in sources[:_OUTLINES]]
+    lines = [line for text in looked for line in text.splitlines() if line.strip()]
+    return bool(lines) and all(len(line.split()) == 9 for line in lines)
 
 
 def _images(folder: Folder) -> list[Path]:

@@ -79,8 +79,8 @@ def set_dataset(cfg: Config | str | os.PathLike, data: str | os.PathLike, **opti
             number of images, see `mmeffvit.swap.dataset.schedule`. `steps`: with it, how many
             optimizer steps are trained. `layout`: name of the layout, where there are several.
             `classes`: names, where no file has them. `train`, `val`, `test`: annotation files.
-            `reduce_zero_label`: whether 0 is no class in label maps. `cache`: folder for what is
-            written.
+            `reduce_zero_label`: whether 0 is no class in label maps. `palette`: RGB of each of the
+            `classes`, for label maps in colours. `cache`: folder for what is written.
 
     Returns:
         A config that stands alone. ``cfg.dataset_swap`` says what was done: ``data``, ``source``,
@@ -106,6 +106,7 @@ def plan_dataset(
     test: str | None = None,
     reduce_zero_label: bool | None = None,
     cache: str | os.PathLike | None = None,
+    palette: Sequence[Sequence[int]] = (),
 ) -> DatasetPlan:
     """Find out what `set_dataset` would do; the arguments and the errors are its own.
 
@@ -128,6 +129,7 @@ def plan_dataset(
         files={name: path for name, path in files.items() if path is not None},
         reduce_zero_label=reduce_zero_label,
         cache=None if cache is None else os.fspath(cache),
+        palette=tuple(map(tuple, palette)),
     )
     try:
         found = describe(data, toolbox.KIND, layout=layout, options=given)

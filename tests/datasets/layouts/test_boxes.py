@@ -50,6 +50,15 @@ def test_yolo_polygons(tmp_path):
     assert_same(boxes(data), drawn(range(6, 9)))
 
 
+def test_oriented_yolo_boxes_are_called_by_their_name(tmp_path):
+    """They cannot be told from outlines of four corners, so a note says what is learnt."""
+    data = describe(shapes.write_yolo(tmp_path, polygons=True), "boxes")
+    assert "oriented boxes (YOLO OBB)" in data.notes[-1]
+    for path in tmp_path.glob("labels/train/*.txt"):  # an outline of another number of corners
+        path.write_text(path.read_text() + " 0.5 0.5")
+    assert "oriented" not in str(describe(tmp_path, "boxes").notes)
+
+
 def test_voc(tmp_path):
     data = describe(shapes.write_voc(tmp_path), "boxes")
     assert data.classes == tuple(sorted(shapes.CLASSES))

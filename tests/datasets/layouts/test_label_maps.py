@@ -105,6 +105,92 @@ def test_pictures_are_no_maps(tmp_path):
         describe(tmp_path, "label maps")
 
 
+COLOURS = ((0, 0, 0), (128, 64, 128), (70, 130, 180), (220, 20, 60))
+LISTS = {
+    "classes.txt": "{n} {r} {g} {b}\n",
+    "label_colors.txt": "{r} {g} {b}\t{n}\n",
+    "labelmap.txt": "{n}:{r},{g},{b}::\n",
+    "class_dict.csv": "{n},{r},{g},{b}\n",
+}
+HEADINGS = {"labelmap.txt": "# label:color_rgb:parts:actions\n", "class_dict.csv": "name,r,g,b\n"}
+
+
+def write_colours(root, mode="RGB"):
+    shapes.write_label_maps(root, names=False)
+    for path in root.glob("annotations/*/*.png"):
+        table = np.array(COLOURS, np.uint8)
+        picture = Image.fromarray(table[np.array(Image.open(path))])
+        picture = picture.convert("P", palette=Image.Palette.ADAPTIVE) if mode == "P" else picture
+        picture.save(path)
+
+
+def colour_list(style, names=NAMES):
+    return "".join(style.format(n=name, r=r, g=g, b=b) for name, (r, g, b) in zip(names, COLOURS))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+@pytest.mark.parametrize("file", LISTS)
+def test_colours_become_numbers(tmp_path, file, mode):
+    write_colours(tmp_path, mode)
+    (tmp_path / file).write_text(HEADINGS.get(file, "") + colour_list(LISTS[file]))
+    data = describe(tmp_path, "label maps")
+    assert (data.classes, data.reduce_zero_label) == (NAMES, False)
+    for split, stem in (("train", "000"), ("val", "006")):
+        np.testing.assert_array_equal(read(data, split, stem), shapes.label_map(int(stem)))
+    assert "(128, 64, 128) 'square'" in data.notes[0]
+
+
+def test_colours_that_do_not_count(tmp_path):
+    write_colours(tmp_path)
+    text = colour_list(LISTS["classes.txt"], ("Void", *shapes.CLASSES))
+    (tmp_path / "classes.txt").write_text(text)
+    data = describe(tmp_path, "label maps")
+    assert data.classes == shapes.CLASSES
+    np.testing.assert_array_equal(read(data, "val", "006"), shapes.label_map(6, (255, 0, 1, 2)))
+
+
+def test_colours_by_options(tmp_path):
+    write_colours(tmp_path)
+    data = describe(tmp_path, "label maps", options=Options(classes=NAMES, palette=COLOURS))
+    np.testing.assert_array_equal(read(data, "val", "006"), shapes.label_map(6))
+    with pytest.raises(LayoutError, match="palette has 4 colours, and classes 3 names"):
+        describe(tmp_path, "label maps", options=Options(classes=NAMES[1:], palette=COLOURS))
+
+
+def test_a_changed_list_of_colours_is_read_again(tmp_path):
+    write_colours(tmp_path)
+    for names in (NAMES, ("Void", *shapes.CLASSES)):
+        (tmp_path / "classes.txt").write_text(colour_list(LISTS["classes.txt"], names))
+        data = describe(tmp_path, "label maps")
+    np.testing.assert_array_equal(read(data, "val", "006"), shapes.label_map(6, (255, 0, 1, 2)))
+
+
+def test_colours_that_nobody_named(tmp_path):
+    write_colours(tmp_path)
+    advice = r"classes.txt with a name and three numbers in every line, for 0 0 0, .*128 64 128"
+    with pytest.raises(LayoutError, match=advice):
+        describe(tmp_path, "label maps")
+    (tmp_path / "classes.txt").write_text("background 0 0 0\nsquare 128 64 128\n")
+    with pytest.raises(LayoutError, match=r"\.png has colours of no class in \d+ of 4096 pixels"):
+        describe(tmp_path, "label maps")
+    (tmp_path / "classes.txt").write_text("background 0 0 0\nsquare\nbar 1 2 3\n")
+    with pytest.raises(LayoutError, match=r"in some lines, and none in others: \['square'\]"):
+        describe(tmp_path, "label maps")
+    (tmp_path / "classes.txt").write_text("a 0 0 300\nb 0 0 0\n")
+    with pytest.raises(LayoutError, match=r"colour of 'a' is \[0, 0, 300\]"):
+        describe(tmp_path, "label maps")
+    (tmp_path / "classes.txt").write_text("a 0 0 0\nb 0 0 0\n")
+    with pytest.raises(LayoutError, match=r"\(0, 0, 0\) stands for 'b' and for another class"):
+        describe(tmp_path, "label maps")
+
+
+def test_names_with_numbers_are_no_colours(tmp_path):
+    shapes.write_label_maps(tmp_path, names=False)
+    names = ("road 1", "road 2", "3 lanes", "bar 4 5")
+    (tmp_path / "classes.txt").write_text("\n".join(names))
+    assert describe(tmp_path, "label maps").classes == names
+
+
 def test_maps_as_jpeg(tmp_path):
     shapes.write_label_maps(tmp_path)
     for path in list(tmp_path.glob("annotations/*/*.png")):
