@@ -5,20 +5,20 @@ mmpretrain builds these models whenever transformers is installed, 4.28 or newer
 does without transformers.
 """
 
-import importlib.abc
-import importlib.machinery
 import importlib.metadata
-import sys
-from collections.abc import Sequence
 from types import ModuleType
 
-_NAME = "mmpretrain.utils.dependency"
+from mmeffvit.compat.imports import when_imported
 
 
 def leave_out_where_broken() -> None:
     """Let mmpretrain do without its multi-modal models where transformers is 5 or newer."""
-    if _has_new_transformers() and not any(isinstance(f, _Finder) for f in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    if _has_new_transformers():
+        when_imported("mmpretrain.utils.dependency", _leave_out)
+
+
+def _leave_out(module: ModuleType) -> None:
+    module.WITH_MULTIMODAL = False
 
 
 def _has_new_transformers() -> bool:
@@ -27,23 +27,3 @@ def _has_new_transformers() -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     return int(version.partition(".")[0]) >= 5
-
-
-class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the module that says what mmpretrain can use, and corrects what it says."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if name != _NAME:
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
-        if spec is not None and spec.loader is not None:
-            run = spec.loader.exec_module
-
-            def exec_module(module: ModuleType) -> None:
-                run(module)
-                module.WITH_MULTIMODAL = False
-
-            spec.loader.exec_module = exec_module
-        return spec

@@ -6,13 +6,14 @@ import sys
 
 import pytest
 
-from mmeffvit.compat import multimodal
+from mmeffvit.compat import imports, multimodal
 
 
 @pytest.fixture
 def finders(monkeypatch):
     """The finders without ours."""
-    others = [f for f in sys.meta_path if not isinstance(f, multimodal._Finder)]
+    others = [f for f in sys.meta_path if not isinstance(f, imports._Finder)]
+    monkeypatch.delitem(sys.modules, "mmpretrain.utils.dependency", raising=False)
     monkeypatch.setattr(sys, "meta_path", others)
     return others
 

@@ -56,7 +56,7 @@ def test_oriented_yolo_boxes_are_called_by_their_name(tmp_path):
     assert "oriented boxes (YOLO OBB)" in data.notes[-1]
     for path in tmp_path.glob("labels/train/*.txt"):  # an outline of another number of corners
         path.write_text(path.read_text() + " 0.5 0.5")
-    assert "oriented" not in str(describe(tmp_path, "boxes").notes)
+    assert "YOLO OBB" not in str(describe(tmp_path, "boxes").notes)
 
 
 def test_voc(tmp_path):
