@@ -59,8 +59,10 @@ def test_trains_measures_and_draws(demo):
             assert len(picture.convert("RGB").getcolors(10**6)) > 50
 
 
-def test_testing_gives_the_same(demo):
-    root, config, metric, opts = demo
+@pytest.fixture(scope="module")
+def tested(demo):
+    """Predictions of a test of the last checkpoint."""
+    root, config, _, opts = demo
     with runs.main("test.py") as test:
         test(
             config,
@@ -73,15 +75,20 @@ def test_testing_gives_the_same(demo):
             root / "tested.pkl",
             *opts,
         )
-    (tested,) = root.glob("test/*/*.json")
+    return pickle.loads((root / "tested.pkl").read_bytes())
+
+
+def test_testing_gives_the_same(demo, tested):
+    root, _, metric, _ = demo
+    assert len(tested) == 2
+    (scores,) = root.glob("test/*/*.json")
     trained = [record for record in scalars(root / "run") if metric in record]
-    assert json.loads(tested.read_text())[metric] == pytest.approx(trained[0][metric], abs=1e-6)
+    assert json.loads(scores.read_text())[metric] == pytest.approx(trained[0][metric], abs=1e-6)
 
 
-def test_predicts_what_a_test_finds(demo):
+def test_predicts_what_a_test_finds(demo, tested):
     """The same clouds without their labels, given as files."""
     root, config, *_ = demo
-    tested = pickle.loads((root / "tested.pkl").read_bytes())
     paths = [sample["lidar_path"] for sample in tested]
     out = root / "predicted"
     with runs.main("predict.py") as predict:
