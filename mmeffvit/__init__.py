@@ -32,18 +32,33 @@ def list_weights(pattern="*"):
     return weights.list_weights(pattern)
 
 
-def create_backbone(name, **kwargs):
-    """Build a backbone by its name, such as ``'secvit-tiny'``; see `mmeffvit.models.zoo`."""
+def create_backbone(name, weights=None, **kwargs):
+    """Build a backbone by its name, such as ``'secvit-tiny'``; see `mmeffvit.models.zoo`.
+
+    `weights` are published ones, by tag (``'in1k'``) or name of `list_weights`, or a file under our
+    keys; see `mmeffvit.checkpoint.start_from`. Without them nothing is fetched.
+    """
     from mmeffvit.models import zoo
 
-    return zoo.create_backbone(name, **kwargs)
+    return _started(zoo.create_backbone(name, **kwargs), weights, name)
 
 
-def create_classifier(name, num_classes=1000, **kwargs):
-    """Build a published classifier by its name; see `mmeffvit.models.classifier`."""
+def create_classifier(name, num_classes=1000, weights=None, **kwargs):
+    """Build a published classifier by its name; see `mmeffvit.models.classifier`.
+
+    `weights` are those of `create_backbone`; the last layer is new if the classes are others.
+    """
     from mmeffvit.models import classifier
 
-    return classifier.create_classifier(name, num_classes, **kwargs)
+    return _started(classifier.create_classifier(name, num_classes, **kwargs), weights, name)
+
+
+def _started(network, weights, name):
+    if weights is not None:
+        from mmeffvit.checkpoint import start_from
+
+        start_from(network, weights, name)
+    return network
 
 
 def swap_backbone(cfg, backbone, **kwargs):

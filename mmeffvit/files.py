@@ -302,6 +302,13 @@ class _Dict:
         return OrderedDict(*(arg for arg in args if isinstance(arg, Mapping)))
 
 
+class _Config(argparse.Namespace):
+    """Stands for a whole config of mmcv or mmengine while a file is read: what was in it."""
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
 def _path_text(*parts: str) -> str:
     return os.fspath(PurePath(*parts))
 
@@ -325,6 +332,8 @@ def rebuilt_as_data() -> tuple[tuple[Any, str], ...]:
     paths = ("Path", "PurePath", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
     return (
         *((_Dict, name) for name in dicts),
+        (_Config, "mmcv.utils.config.Config"),
+        (_Config, "mmengine.config.config.Config"),
         *((_path_text, f"{home}.{n}") for home in ("pathlib", "pathlib._local") for n in paths),
         # published training states keep their command line in a namespace
         *((argparse.Namespace, n) for n in ("argparse.Namespace", "types.SimpleNamespace")),

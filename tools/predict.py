@@ -23,7 +23,7 @@ def parse_args(argv=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", help="file, or upstream name such as mmdet::.../x.py")
-    parser.add_argument("checkpoint", help="a .pth or .safetensors file")
+    parser.add_argument("checkpoint", help="a .pth or .safetensors file, or mmeffvit://NAME")
     parser.add_argument("images", nargs="+", help="files, folders or patterns such as 'a/*.jpg'")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--batch-size", type=int, default=1, help="images at once (default: 1)")
@@ -112,9 +112,11 @@ def main(argv=None):
     args = parse_args(argv)
     from mmengine.device import get_device
 
+    from mmeffvit.checkpoint.by_name import local_file
     from mmeffvit.engine import clouds, launch
     from mmeffvit.engine.inference import RefusedImageError
 
+    args.checkpoint = local_file(args.checkpoint)
     cfg = launch.load_config(args.config)
     launch.apply_options(cfg, args.cfg_options)
     prepare = on_clouds if clouds.reads_clouds(cfg) else on_images

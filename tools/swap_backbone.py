@@ -22,7 +22,7 @@ def parse_args(argv=None):
         help="config file, or upstream name such as mmdet::retinanet/retinanet_r50_fpn_1x_coco.py",
     )
     parser.add_argument("--backbone", required=True, metavar="NAME", help="such as rmt-tiny")
-    parser.add_argument("--checkpoint", metavar="FILE", help="weights of the backbone")
+    parser.add_argument("--checkpoint", metavar="NAME|FILE", help="weights of the backbone")
     parser.add_argument(
         "--recipe", choices=RECIPES, default="keep", help="keep the optimizer, or set AdamW"
     )

@@ -8,7 +8,7 @@ def parse_args(argv=None):
     from mmeffvit.swap import command_line
 
     parser = command_line.launch_parser("Evaluate a checkpoint.", "test_dataloader.batch_size=4")
-    parser.add_argument("checkpoint", help="a .pth or .safetensors file")
+    parser.add_argument("checkpoint", help="a .pth or .safetensors file, or mmeffvit://NAME")
     parser.add_argument(
         "--out",
         metavar="FILE.pkl|DIR",
@@ -26,9 +26,11 @@ def parse_args(argv=None):
 def main(argv=None):
     compat.setup()
     args = parse_args(argv)
+    from mmeffvit.checkpoint.by_name import local_file
     from mmeffvit.engine import environment, evaluation, launch, tta
     from mmeffvit.swap import command_line
 
+    args.checkpoint = local_file(args.checkpoint)
     cfg = command_line.load_config(args)
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.show_dir is not None:

@@ -15,7 +15,9 @@ def parse_args(argv=None):
         "schedule to the number of images; default keep",
     )
     parser.add_argument(
-        "--backbone-checkpoint", metavar="FILE", help="with --backbone: weights to start from"
+        "--backbone-checkpoint",
+        metavar="NAME|FILE",
+        help="with --backbone: weights to start from, such as ravlt-tiny/in1k (tools/weights.py)",
     )
     parser.add_argument(
         "--resume",

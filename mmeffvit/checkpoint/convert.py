@@ -31,6 +31,7 @@ class Conversion:
         state_dict: Weights under our keys, which start with ``backbone.``, ``head.`` or, in
             detectors of point clouds, the names of their other parts.
         ignored: Official key -> why it is left out.
+        renamed: Official key -> ours; of those that are joined, the same one.
     """
 
     family: str
@@ -38,6 +39,7 @@ class Conversion:
     container: str
     state_dict: dict[str, Tensor]
     ignored: dict[str, str] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         name = f"{self.family}-{self.variant}" if self.variant else f"{self.family} of another size"
@@ -112,6 +114,7 @@ def convert_official(checkpoint: Mapping[str, Any], family: str) -> Conversion:
     weights, ignored = _of_the_network(weights, network.official_rules)
     parts: dict[str, list[Tensor | None]] = {}
     unknown = []
+    renamed = {}
     for key, value in weights.items():
         rule, target = _apply(network.official_rules, key)
         if rule is None:
@@ -120,12 +123,13 @@ def convert_official(checkpoint: Mapping[str, Any], family: str) -> Conversion:
             ignored[key] = rule.reason
         else:
             index, count = rule.part
+            renamed[key] = target
             parts.setdefault(target, [None] * count)[index] = _reshape(key, value, rule)
     if unknown or not any(key.startswith(network.prefix) for key in parts):
         raise CheckpointError(_not_the_family(family, weights, unknown, classes))
     state_dict = {target: _join(target, tensors) for target, tensors in parts.items()}
     variant = network.variant_of_weights(state_dict)
-    return Conversion(family, variant, container, state_dict, ignored)
+    return Conversion(family, variant, container, state_dict, ignored, renamed)
 
 
 def _of_the_network(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmeffvit.checkpoint.convert import find_weights
-from mmeffvit.checkpoint.files import CheckpointError, read_checkpoint
+from mmeffvit.checkpoint.convert import Conversion, find_weights
+from mmeffvit.checkpoint.files import CheckpointError
+from mmeffvit.models.classifier import create_classifier
 from mmeffvit.models.network import COUNTER, Network
-from mmeffvit.registry import WEIGHT_INITIALIZERS
+from mmeffvit.models.points import PointSegmentor
+from mmeffvit.models.zoo import network_classes, point_backbone_classes
 
 
 @dataclass
@@ -130,6 +130,39 @@ def load_weights(
     return report
 
 
+def check_by_loading(conversion: Conversion, variant: str | None = None) -> str:
+    """Load the result into the published variant, and say what happened.
+
+    Args:
+        conversion: Of weights of a family.
+        variant: The variant that it should be; None takes the one that was recognised.
+
+    Raises:
+        CheckpointError: It is of no published variant, or does not fit.
+    """
+    variant = variant or conversion.variant
+    if variant is None:
+        raise CheckpointError(
+            f"the widths and depths are those of no published {conversion.family}; known are "
+            f"{', '.join(network_classes()[conversion.family].arch_zoo)}. For other sizes use "
+            "mmeffvit.checkpoint.convert_official in Python"
+        )
+    name = f"{conversion.family}-{variant}"
+    if conversion.family in point_backbone_classes():
+        backbone = point_backbone_classes()[conversion.family](arch=variant)
+        classifier = conversion.state_dict.get("decode_head.conv_seg.weight")
+        if classifier is None:
+            report = load_weights(backbone, conversion.state_dict, backbone.prefix)
+            return f"into {name}: {report}"
+        network = PointSegmentor(backbone, {"num_classes": len(classifier)})
+        return f"into the segmentor of {name}: {load_weights(network, conversion.state_dict)}"
+    head = conversion.state_dict.get("head.fc.weight")
+    network = create_classifier(name, 1000 if head is None else len(head))
+    if head is None:
+        return f"into {name}: {load_weights(network.backbone, conversion.state_dict)}"
+    return f"into the classifier of {name}: {load_weights(network, conversion.state_dict)}"
+
+
 #: what to do about first layers for another number of channels
 _CHANNELS_HINT = " (adapt_channels=True makes one of the other)"
 
@@ -180,34 +213,3 @@ def _may_be_missing(module: nn.Module, name: str) -> str | None:
     if network is not None:
         return network.may_be_missing(inner)
     return COUNTER if name.endswith("num_batches_tracked") else None
-
-
-@WEIGHT_INITIALIZERS.register_module(name="Pretrained")
-class PretrainedInit:
-    """``init_cfg=dict(type='Pretrained', checkpoint=FILE, prefix='backbone.')`` of our backbones.
-
-    Args:
-        checkpoint: A file on disk, .pth or .safetensors.
-        prefix: See :func:`load_weights`.
-        adapt_channels: See :func:`load_weights`.
-        map_location: Accepted for mmengine's sake; weights are read onto the CPU.
-    """
-
-    def __init__(
-        self,
-        checkpoint: str | os.PathLike,
-        prefix: str | None = None,
-        map_location: str | None = None,
-        adapt_channels: bool = False,
-    ):
-        self.checkpoint = checkpoint
-        self.prefix = prefix
-        self.adapt_channels = adapt_channels
-
-    def __call__(self, module: nn.Module) -> None:
-        checkpoint = read_checkpoint(self.checkpoint)
-        report = load_weights(module, checkpoint, self.prefix, self.adapt_channels)
-        print_log(f"{self.checkpoint} into {type(module).__name__}: {report}", logger="current")
-
-    def _get_init_info(self) -> str:
-        return f"{type(self).__name__}: load from {self.checkpoint}"

@@ -1,7 +1,7 @@
 """What is published: weights by name, with where they are, what they are, and their licence.
 
 Lists of files stand in `mmeffvit.models.published`, one module per family, and networks refer to
-them (`Network.weights`). `mmeffvit.checkpoint.fetch` fetches them, when it is asked to by name.
+them (`Network.weights`). `mmeffvit.checkpoint.fetch` gets them, when it is asked to by name.
 """
 
 from __future__ import annotations

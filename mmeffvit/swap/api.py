@@ -13,6 +13,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmeffvit import compat
+from mmeffvit.checkpoint.by_name import as_checkpoint
 from mmeffvit.configs import Place, in_text, plain, type_name, with_names
 from mmeffvit.engine.launch import load_config
 from mmeffvit.models import zoo
@@ -104,8 +105,9 @@ def swap_backbone(
             enough. For comparisons also a class of a toolbox, such as ``'mmdet.SwinTransformer'``.
         recipe: ``'keep'`` leaves the optimizer; ``'adamw'`` sets AdamW, as vision transformers are
             fine-tuned with.
-        checkpoint: Weights of the backbone, in our format (see tools/convert_checkpoint.py). Those
-            of RGB images are adapted where the config's images have another number of channels.
+        checkpoint: Weights of the backbone: one of `mmeffvit.list_weights`, fetched when training
+            begins, or a file under our keys (see tools/convert_checkpoint.py). Those of RGB images
+            are adapted where the config's images have another number of channels.
         where: Which backbone, if the config has several, such as ``'reid.backbone'``.
         **options: Arguments of the backbone: ``drop_path_rate``, ``with_cp``, ``frozen_stages``,
             ``out_norm``, ``arch`` ...
@@ -121,6 +123,14 @@ def swap_backbone(
     cfg = _read(cfg)
     plan = plan_swap(cfg, backbone, recipe=recipe, checkpoint=checkpoint, where=where, **options)
     return plan.apply(cfg)
+
+
+def _weights(checkpoint: str | os.PathLike) -> str:
+    """A file, or ``mmeffvit://NAME`` for the name of published weights."""
+    try:
+        return as_checkpoint(checkpoint)
+    except ValueError as error:
+        raise SwapError(f"{error}.") from error
 
 
 def plan_swap(
@@ -161,7 +171,7 @@ def plan_swap(
         config, network, maps = _new_backbone(backbone, options, old, levels, read)
     in_channels = config.get("in_channels", 3)
     if checkpoint is not None:
-        config["init_cfg"] = {"type": "Pretrained", "checkpoint": os.fspath(checkpoint)}
+        config["init_cfg"] = {"type": "Pretrained", "checkpoint": _weights(checkpoint)}
         if in_channels != 3 and isinstance(network, BaseBackbone):
             config["init_cfg"]["adapt_channels"] = True
     why = f"maps of stride {', '.join(str(m.old.depth_stride) for m in maps)} are read"
