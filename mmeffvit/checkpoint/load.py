@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmeffvit.checkpoint.convert import Conversion, find_weights
 from mmeffvit.checkpoint.files import CheckpointError
 from mmeffvit.models.classifier import create_classifier
+from mmeffvit.models.libraries import LibraryBackbone
 from mmeffvit.models.network import COUNTER, Network
 from mmeffvit.models.points import PointSegmentor
 from mmeffvit.models.zoo import network_classes, point_backbone_classes
@@ -75,6 +76,8 @@ def load_weights(
             then.
     """
     weights, _ = find_weights(checkpoint)
+    if hasattr(module, "rename_weights"):  # files may have the names of another library
+        weights = module.rename_weights(weights)
     own = module.state_dict()
     if prefix is None and not any(key.startswith("backbone.") for key in own):
         prefix = "backbone." if any(key.startswith("backbone.") for key in weights) else ""
@@ -182,7 +185,7 @@ def adapt_input(weight: Tensor, channels: int) -> Tensor:
     return mean.repeat(1, channels, 1, 1)
 
 
-def _reads_input(network: Network, value: Tensor, own: Tensor) -> bool:
+def _reads_input(network: Network | LibraryBackbone, value: Tensor, own: Tensor) -> bool:
     """Whether a convolution reads the network's input, and differs in its channels alone."""
     return (
         value.dim() == own.dim() == 4
@@ -191,9 +194,9 @@ def _reads_input(network: Network, value: Tensor, own: Tensor) -> bool:
     )
 
 
-def _network_of(module: nn.Module, name: str) -> tuple[Network | None, str]:
+def _network_of(module: nn.Module, name: str) -> tuple[Network | LibraryBackbone | None, str]:
     """The network of ours that a weight belongs to, and its name there."""
-    if isinstance(module, Network):
+    if isinstance(module, (Network, LibraryBackbone)):
         return module, name
     part, _, rest = name.partition(".")
     child = getattr(module, part, None)

@@ -28,6 +28,7 @@ from mmeffvit.models.heads import (
     LinearClassifier,
     NormClassifier,
 )
+from mmeffvit.models.libraries import LibraryBackbone
 from mmeffvit.models.necks import PlainToPyramid, ResizeToStrides
 from mmeffvit.models.points import ConDaFormer, FlatFormer
 
@@ -47,6 +48,7 @@ __all__ = [
     "DiNAT_s",
     "FaViT",
     "FlatFormer",
+    "LibraryBackbone",
     "LinearClassifier",
     "NormClassifier",
     "PlainToPyramid",

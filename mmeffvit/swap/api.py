@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
-from torch import nn
 
 from mmeffvit import compat
 from mmeffvit.checkpoint.by_name import as_checkpoint
 from mmeffvit.configs import Place, in_text, plain, type_name, with_names
 from mmeffvit.engine.launch import load_config
-from mmeffvit.models import zoo
-from mmeffvit.models.backbones import BaseBackbone
 from mmeffvit.swap import leftovers, upstream
 from mmeffvit.swap import recipe as recipes
+from mmeffvit.swap.candidates import replace
 from mmeffvit.swap.changes import Draft, Edit
-from mmeffvit.swap.connect import Substitute, connect, find_readers, refuse
+from mmeffvit.swap.connect import Substitute, connect, find_readers, prepend_neck, refuse
 from mmeffvit.swap.errors import SwapError
 from mmeffvit.swap.locate import find_owner
-from mmeffvit.swap.measure import Level, build_measured, measure_backbone
+from mmeffvit.swap.measure import Level, measure_backbone
 
 RECIPES = ("keep", "adamw")
-#: strides between which a pyramid has its maps, at least
-_FINEST, _COARSEST = 4, 16
-#: what a pyramid of a toolbox is asked for, to see which maps it has
-_ALL_MAPS = (0, 1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -73,7 +65,9 @@ class SwapPlan:
             "changes": [edit.as_dict() for edit in self.edits],
             **({"notes": list(self.notes)} if self.notes else {}),
         }
-        name = f"{Path(self.source).stem if self.source else 'config'}_{self.backbone}.py"
+        # names of other libraries' networks hold slashes, and may be paths
+        backbone = self.backbone.strip("/").replace("/", "-")
+        name = f"{Path(self.source).stem if self.source else 'config'}_{backbone}.py"
         # without the text of the file it was read from, under a name of its own
         return Config(tree, cfg_text=f"# {name}: made by mmeffvit.swap_backbone", filename=name)
 
@@ -102,7 +96,8 @@ def swap_backbone(
         cfg: A config, its file, or an upstream name such as
             ``'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'``. Not changed.
         backbone: One of `mmeffvit.list_backbones`; with `arch` among the options, a family is
-            enough. For comparisons also a class of a toolbox, such as ``'mmdet.SwinTransformer'``.
+            enough. Also a class of a toolbox, such as ``'mmdet.SwinTransformer'``, or a network of
+            another library, such as ``'timm/convnextv2_tiny'``; see `LibraryBackbone`.
         recipe: ``'keep'`` leaves the optimizer; ``'adamw'`` sets AdamW, as vision transformers are
             fine-tuned with.
         checkpoint: Weights of the backbone: one of `mmeffvit.list_weights`, fetched when training
@@ -165,28 +160,24 @@ def plan_swap(
             f"Nothing beside the backbone of {draft.get(draft.own('type'))!r} names the channels "
             "of its maps, so it is not known which ones are read."
         )
-    if "." in backbone:
-        config, network, maps = _toolbox_backbone(backbone, options, old, levels, read, draft.scope)
-    else:
-        config, network, maps = _new_backbone(backbone, options, old, levels, read)
-    in_channels = config.get("in_channels", 3)
-    if checkpoint is not None:
-        config["init_cfg"] = {"type": "Pretrained", "checkpoint": _weights(checkpoint)}
-        if in_channels != 3 and isinstance(network, BaseBackbone):
-            config["init_cfg"]["adapt_channels"] = True
-    why = f"maps of stride {', '.join(str(m.old.depth_stride) for m in maps)} are read"
-    draft.set(place, config, why)
-    connect(draft, levels, readers, maps)
+    weights = None if checkpoint is None else _weights(checkpoint)
+    new = replace(backbone, options, old, levels, read, draft.scope, weights)
+    in_channels = new.config.get("in_channels", 3)
+    draft.set(place, new.config, new.why)
+    draft.notes += new.notes
+    connect(draft, levels, readers, new.maps)
+    if new.neck is not None:
+        prepend_neck(draft, new.neck, "a pyramid of maps of one stride")
     leftovers.remove_weights(draft)
-    leftovers.set_normalisation(draft, in_channels)
+    leftovers.set_normalisation(draft, in_channels, new.statistics)
     leftovers.embed_teacher(draft)
-    leftovers.clean_optimizer(draft, parameters, network)
+    leftovers.clean_optimizer(draft, parameters, new.network, new.keeps_layer_decay)
     leftovers.remove_imports(draft, old)
     if recipe == "adamw":
         recipes.set_adamw(draft)
     leftovers.remove_copies(draft)
     edits, notes = tuple(draft.edits), tuple(draft.notes)
-    return SwapPlan(backbone, cfg.filename, place, levels, maps, edits, notes)
+    return SwapPlan(backbone, cfg.filename, place, levels, new.maps, edits, notes)
 
 
 def _read(cfg: Config | str | os.PathLike) -> Config:
@@ -209,109 +200,3 @@ def _drop_branches(draft: Draft) -> None:
             draft.set((*place, "type"), name, why)
             for key in upstream.BRANCH_KEYS:
                 draft.remove((*place, key), why)
-
-
-# -- the new backbone ------------------------------------------------------------------------------
-
-
-def _new_backbone(
-    name: str,
-    options: Mapping[str, Any],
-    old: Mapping[str, Any],
-    levels: Sequence[Level],
-    read: Sequence[int],
-) -> tuple[dict[str, Any], BaseBackbone, tuple[Substitute, ...]]:
-    """Its config, the network on the meta device, and which of its maps take which places."""
-    cls, arguments = _choose(name, options)
-    if old.get("in_channels", 3) != 3:
-        arguments.setdefault("in_channels", old["in_channels"])
-    asked = arguments.pop("out_indices", None)
-    ours = _build(name, cls, arguments).stage_strides
-    found = _out_indices(name, ours, old["type"], levels, read)
-    if asked is not None and tuple(asked) != found:
-        strides = ", ".join(str(levels[i].depth_stride) for i in read)
-        raise SwapError(
-            f"out_indices={tuple(asked)} cannot serve this config, whose neck and heads read maps "
-            f"of stride {strides}, which is out_indices={found}; leave it out."
-        )
-    arguments["out_indices"] = found
-    network = _build(name, cls, arguments)
-    new = zip(network.out_channels, network.out_strides, strict=True)
-    maps = tuple(
-        Substitute(index, levels[index], out_index, Level(channels, stride))
-        for index, out_index, (channels, stride) in zip(read, found, new, strict=True)
-    )
-    return {"type": f"mmeffvit.{cls.__name__}", **arguments}, network, maps
-
-
-def _toolbox_backbone(
-    name: str,
-    options: Mapping[str, Any],
-    old: Mapping[str, Any],
-    levels: Sequence[Level],
-    read: Sequence[int],
-    scope: str,
-) -> tuple[dict[str, Any], nn.Module, tuple[Substitute, ...]]:
-    """As :func:`_new_backbone`, for a class of a toolbox, which is measured."""
-    config = {"type": name, **options}
-    refuse(config)
-    if old.get("in_channels", 3) != 3:
-        config.setdefault("in_channels", old["in_channels"])
-    config.setdefault("out_indices", _ALL_MAPS)
-    _, theirs = build_measured(config, scope)
-    chosen = _out_indices(name, [lv.depth_stride for lv in theirs], old["type"], levels, read)
-    config["out_indices"] = tuple(config["out_indices"][index] for index in chosen)
-    network, new = build_measured(config, scope)
-    maps = tuple(
-        Substitute(index, levels[index], out_index, level)
-        for index, out_index, level in zip(read, config["out_indices"], new, strict=True)
-    )
-    return config, network, maps
-
-
-def _choose(name: str, options: Mapping[str, Any]) -> tuple[type[BaseBackbone], dict[str, Any]]:
-    """Class and arguments of a backbone, or of a family if there is an ``arch``."""
-    classes = zoo.backbone_classes()
-    if name in classes and "arch" in options:
-        return classes[name], dict(options)
-    try:
-        family, variant = zoo.split_name(name)
-    except ValueError as error:
-        raise SwapError(str(error)) from None
-    return classes[family], {"arch": variant, **options}
-
-
-def _build(name: str, cls: type[BaseBackbone], arguments: Mapping[str, Any]) -> BaseBackbone:
-    try:
-        with torch.device("meta"):
-            return cls(**arguments)
-    except (TypeError, ValueError) as error:
-        raise SwapError(f"The options of {name} are not possible: {error}") from error
-
-
-def _out_indices(
-    name: str, ours: Sequence[int], old: Any, levels: Sequence[Level], read: Sequence[int]
-) -> tuple[int, ...]:
-    """Which maps of the network `name`, of strides `ours`, have the strides that are read."""
-    strides = [lv.depth_stride for lv in levels]
-    ascending = strides == sorted(set(strides))
-    if not ascending or strides[0] < _FINEST or strides[-1] < _COARSEST:
-        raise SwapError(
-            f"{old!r} is not a pyramid: its maps have strides "
-            f"{', '.join(str(lv.stride) for lv in levels)}, and a backbone of ours has one map "
-            f"each of the strides {_listed(ours)}."
-        )
-    wanted = [strides[i] for i in read]
-    if not set(wanted) <= set(ours):
-        raise SwapError(
-            f"{name} cannot take the place of {old!r}: maps of stride {_listed(wanted)} are read, "
-            f"and it has maps of stride {_listed(ours)}. Maps of one stride become a pyramid by a "
-            "neck, mmeffvit.PlainToPyramid, which a swap does not add."
-        )
-    # of several maps of one stride, as plain transformers have them, the last
-    return tuple(len(ours) - 1 - ours[::-1].index(stride) for stride in wanted)
-
-
-def _listed(strides: Sequence[int]) -> str:
-    *others, last = map(str, sorted(set(strides)))
-    return f"{', '.join(others)} and {last}" if others else last

@@ -81,9 +81,9 @@ def connect(
     resize = {"type": "mmeffvit.ResizeToStrides", "in_strides": strides, "out_strides": wanted}
     if readers.views_maps(draft.get(draft.owner)):
         resize["contiguous"] = True
-        _prepend_neck(draft, resize, "a head cannot view maps that are channels last")
+        prepend_neck(draft, resize, "a head cannot view maps that are channels last")
     elif strides != wanted:
-        _prepend_neck(draft, resize, "the strides that dilated stages had")
+        prepend_neck(draft, resize, "the strides that dilated stages had")
 
 
 def _rewrite_neck(draft: Draft, levels: Sequence[Level], neck: Neck, new: NewLevels) -> None:
@@ -129,12 +129,13 @@ def _keep_channels(draft: Draft, last: Substitute) -> None:
         "act_cfg": None,
         "num_outs": 1,
     }
-    _prepend_neck(draft, mapper, "the stage of a ResNet in the RoI head takes as many")
+    prepend_neck(draft, mapper, "the stage of a ResNet in the RoI head takes as many")
     for key in upstream.WEIGHTS:
         draft.remove(draft.own("roi_head", "shared_head", key), "weights of the old backbone")
 
 
-def _prepend_neck(draft: Draft, neck: dict[str, Any], why: str) -> None:
+def prepend_neck(draft: Draft, neck: dict[str, Any], why: str) -> None:
+    """Put a neck before all that are there."""
     present = draft.get(draft.own("neck"))
     if present is not None:
         neck = [neck, *(present if isinstance(present, (list, tuple)) else [present])]

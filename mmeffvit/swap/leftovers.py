@@ -10,12 +10,10 @@ from torch import nn
 
 from mmeffvit.configs import full_type, plain, type_name, walk
 from mmeffvit.engine.launch import load_config
+from mmeffvit.models.libraries import Statistics
 from mmeffvit.swap import upstream
 from mmeffvit.swap.changes import Draft
 
-#: statistics of ImageNet's RGB images, as all published weights of ours expect
-_MEAN = [123.675, 116.28, 103.53]
-_STD = [58.395, 57.12, 57.375]
 #: no weight decay for norms, as in the papers' recipes
 NO_DECAY = {"norm": {"decay_mult": 0.0}}
 
@@ -32,8 +30,8 @@ def remove_weights(draft: Draft) -> None:
         draft.set(("load_from",), None, "a checkpoint of a model with the old backbone")
 
 
-def set_normalisation(draft: Draft, in_channels: int) -> None:
-    """Images as our weights expect them: those of Caffe models are BGR and not scaled.
+def set_normalisation(draft: Draft, in_channels: int, statistics: Statistics) -> None:
+    """Images as the weights expect them: those of Caffe models are BGR and not scaled.
 
     A preprocessor of other images, grey or of more bands, stays as it is: only those who took the
     images know their statistics.
@@ -41,23 +39,24 @@ def set_normalisation(draft: Draft, in_channels: int) -> None:
     Args:
         draft: Of the config.
         in_channels: Of the new backbone.
+        statistics: What its weights expect.
     """
     if any(key in draft.get(draft.owner) for key in upstream.TEACHERS):
         return  # the teacher's weights expect what is there
-    why = "our weights were trained on RGB images scaled so"
+    why, new_mean, new_std = statistics.origin, list(statistics.mean), list(statistics.std)
     for depth in range(len(draft.owner) + 1):
         place = (*draft.owner[:depth], "data_preprocessor")
         while isinstance(preprocessor := draft.get(place), Mapping):
             mean, std = (_as_list(preprocessor.get(key)) for key in ("mean", "std"))
-            if mean and not len(mean) == in_channels == len(_MEAN):
+            if mean and not len(mean) == in_channels == len(new_mean):
                 draft.notes.append(
                     f"{'.'.join(map(str, place))} stays as it is: it normalises "
                     f"{len(mean)} channel{'s' * (len(mean) > 1)} for a backbone that takes "
-                    f"{in_channels}, and our weights' statistics are those of RGB images."
+                    f"{in_channels}, and the weights' statistics are those of RGB images."
                 )
-            elif mean and (mean, std) != (_MEAN, _STD):
-                draft.set((*place, "mean"), _MEAN, why)
-                draft.set((*place, "std"), _STD, why)
+            elif mean and (mean, std) != (new_mean, new_std):
+                draft.set((*place, "mean"), new_mean, why)
+                draft.set((*place, "std"), new_std, why)
                 colour = "to_rgb" if "to_rgb" in preprocessor else "bgr_to_rgb"
                 draft.set((*place, colour), True, why)
                 if preprocessor.get("rgb_to_bgr"):
@@ -83,26 +82,36 @@ def embed_teacher(draft: Draft) -> None:
     draft.set(place, value, "written out, as the path fits upstream only")
 
 
-def clean_optimizer(draft: Draft, old: Sequence[str], new: nn.Module) -> None:
+def clean_optimizer(
+    draft: Draft, old: Sequence[str], new: nn.Module, keeps_layer_decay: bool = False
+) -> None:
     """Rules for parameters that the model no longer has.
 
     Args:
         draft: Of the config.
         old: Names of the parameters of the old backbone.
         new: The new backbone.
+        keeps_layer_decay: Number the layers of the new one where those of the old one were.
     """
     wrapper = draft.get(("optim_wrapper",))
     if not isinstance(wrapper, Mapping):
         return
     scope, _, constructor = str(wrapper.get("constructor", "")).rpartition(".")
     if constructor in upstream.LAYER_DECAY and scope != "mmeffvit":
-        draft.remove(("optim_wrapper", "constructor"), "it numbers the layers of other networks")
         paramwise = dict(wrapper.get("paramwise_cfg") or {})
-        for key in upstream.LAYER_DECAY_KEYS:
-            paramwise.pop(key, None)
-        paramwise["custom_keys"] = {**paramwise.get("custom_keys", {}), **NO_DECAY}
-        place = ("optim_wrapper", "paramwise_cfg")
-        draft.set(place, paramwise, "no decay of norms, as in the papers")
+        rules = {key: paramwise.pop(key, None) for key in upstream.LAYER_DECAY_KEYS}
+        rate = rules["decay_rate"] or rules["layer_decay_rate"]
+        place = ("optim_wrapper", "constructor")
+        if keeps_layer_decay and rate:
+            own = "mmeffvit.LayerDecayOptimWrapperConstructor"
+            draft.set(place, own, "it asks the backbone how deep its layers are")
+            paramwise |= {"layer_decay_rate": rate, "no_decay": True}
+            why = "the decay from layer to layer stays; no weight decay of norms and biases"
+        else:
+            draft.remove(place, "it numbers the layers of other networks")
+            paramwise["custom_keys"] = {**paramwise.get("custom_keys", {}), **NO_DECAY}
+            why = "no decay of norms, as in the papers"
+        draft.set(("optim_wrapper", "paramwise_cfg"), paramwise, why)
     _clean_custom_keys(draft, old, new)
 
 

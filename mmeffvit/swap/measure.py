@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from mmeffvit.configs import convert
+from mmeffvit.models.meta import TablesOnCpu
 from mmeffvit.swap import upstream
 from mmeffvit.swap.errors import SwapError
 
@@ -41,27 +41,12 @@ class Level:
         return self.stride * self.dilation
 
 
-class _TablesOnCpu(TorchFunctionMode):
-    """Within a meta device: numbers that a constructor reads stay on the CPU.
-
-    Such as the drop-path rates that transformers take from a ``torch.linspace``.
-    """
-
-    _factories = (torch.linspace, torch.arange, torch.tensor)
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
-        if func in self._factories:
-            kwargs.setdefault("device", "cpu")
-        return func(*args, **kwargs)
-
-
 def _run(
     cfg: Mapping[str, Any], scope: str, inputs: Tensor | tuple[Tensor, ...]
 ) -> tuple[nn.Module, list[Any]]:
     """A module without memory for its weights, pretrained ones neither, and what it returns."""
     cfg = convert(cfg, _without_weights)
-    with DefaultScope.overwrite_default_scope(scope), torch.device("meta"), _TablesOnCpu():
+    with DefaultScope.overwrite_default_scope(scope), torch.device("meta"), TablesOnCpu():
         module = MODELS.build(cfg)
     module = module.to("meta")
     module.eval()  # which of some networks returns nothing

@@ -1,0 +1,7 @@
+"""Backbones of other libraries, none of which is imported before it is asked for."""
+
+from mmeffvit.models.libraries.backbone import LibraryBackbone
+from mmeffvit.models.libraries.base import Statistics
+from mmeffvit.models.libraries.names import split_library
+
+__all__ = ["LibraryBackbone", "Statistics", "split_library"]

@@ -1,0 +1,131 @@
+"""New backbones by name: ours, classes of the toolboxes, networks of other libraries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from mmeffvit.models import zoo
+from mmeffvit.models.backbones import BaseBackbone
+from mmeffvit.swap.connect import Substitute, refuse
+from mmeffvit.swap.errors import SwapError
+from mmeffvit.swap.library import library_backbone
+from mmeffvit.swap.measure import Level, build_measured
+from mmeffvit.swap.replacement import Replacement, out_indices
+
+#: what a pyramid of a toolbox is asked for, to see which maps it has
+_ALL_MAPS = (0, 1, 2, 3)
+
+
+def replace(
+    name: str,
+    options: Mapping[str, Any],
+    old: Mapping[str, Any],
+    levels: Sequence[Level],
+    read: Sequence[int],
+    scope: str,
+    checkpoint: str | os.PathLike | None = None,
+) -> Replacement:
+    """Find out what takes the place of a backbone.
+
+    Args:
+        name: As of `swap_backbone`.
+        options: Arguments of the new one.
+        old: Config of the old one.
+        levels: All maps of the old one.
+        read: Indices of those that are read.
+        scope: Default scope of the config.
+        checkpoint: Weights of the new one.
+
+    Raises:
+        SwapError: It cannot take the place.
+    """
+    if "/" in name:
+        new = library_backbone(name, options, old, levels, read, scope, checkpoint is None)
+    elif "." in name:
+        new = _toolbox_backbone(name, options, old, levels, read, scope)
+    else:
+        new = _new_backbone(name, options, old, levels, read)
+    if checkpoint is not None:
+        new.config["init_cfg"] = {"type": "Pretrained", "checkpoint": os.fspath(checkpoint)}
+        if new.config.get("in_channels", 3) != 3 and isinstance(new.network, BaseBackbone):
+            new.config["init_cfg"]["adapt_channels"] = True
+    return new
+
+
+def _new_backbone(
+    name: str,
+    options: Mapping[str, Any],
+    old: Mapping[str, Any],
+    levels: Sequence[Level],
+    read: Sequence[int],
+) -> Replacement:
+    """One of ours."""
+    cls, arguments = _choose(name, options)
+    if old.get("in_channels", 3) != 3:
+        arguments.setdefault("in_channels", old["in_channels"])
+    asked = arguments.pop("out_indices", None)
+    ours = _build(name, cls, arguments).stage_strides
+    found = out_indices(name, ours, old["type"], levels, read)
+    if asked is not None and tuple(asked) != found:
+        strides = ", ".join(str(levels[i].depth_stride) for i in read)
+        raise SwapError(
+            f"out_indices={tuple(asked)} cannot serve this config, whose neck and heads read maps "
+            f"of stride {strides}, which is out_indices={found}; leave it out."
+        )
+    arguments["out_indices"] = found
+    network = _build(name, cls, arguments)
+    new = zip(network.out_channels, network.out_strides, strict=True)
+    maps = tuple(
+        Substitute(index, levels[index], out_index, Level(channels, stride))
+        for index, out_index, (channels, stride) in zip(read, found, new, strict=True)
+    )
+    return Replacement({"type": f"mmeffvit.{cls.__name__}", **arguments}, network, maps)
+
+
+def _toolbox_backbone(
+    name: str,
+    options: Mapping[str, Any],
+    old: Mapping[str, Any],
+    levels: Sequence[Level],
+    read: Sequence[int],
+    scope: str,
+) -> Replacement:
+    """A class of a toolbox, which is measured."""
+    config = {"type": name, **options}
+    refuse(config)
+    if old.get("in_channels", 3) != 3:
+        config.setdefault("in_channels", old["in_channels"])
+    config.setdefault("out_indices", _ALL_MAPS)
+    _, theirs = build_measured(config, scope)
+    chosen = out_indices(name, [lv.depth_stride for lv in theirs], old["type"], levels, read)
+    config["out_indices"] = tuple(config["out_indices"][index] for index in chosen)
+    network, new = build_measured(config, scope)
+    maps = tuple(
+        Substitute(index, levels[index], out_index, level)
+        for index, out_index, level in zip(read, config["out_indices"], new, strict=True)
+    )
+    return Replacement(config, network, maps)
+
+
+def _choose(name: str, options: Mapping[str, Any]) -> tuple[type[BaseBackbone], dict[str, Any]]:
+    """Class and arguments of a backbone, or of a family if there is an ``arch``."""
+    classes = zoo.backbone_classes()
+    if name in classes and "arch" in options:
+        return classes[name], dict(options)
+    try:
+        family, variant = zoo.split_name(name)
+    except ValueError as error:
+        raise SwapError(str(error)) from None
+    return classes[family], {"arch": variant, **options}
+
+
+def _build(name: str, cls: type[BaseBackbone], arguments: Mapping[str, Any]) -> BaseBackbone:
+    try:
+        with torch.device("meta"):
+            return cls(**arguments)
+    except (TypeError, ValueError) as error:
+        raise SwapError(f"The options of {name} are not possible: {error}") from error

@@ -1,0 +1,165 @@
+"""A network of another library in the place of a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from mmeffvit.models.libraries import LibraryBackbone
+from mmeffvit.models.meta import TablesOnCpu
+from mmeffvit.swap.connect import Substitute
+from mmeffvit.swap.errors import SwapError
+from mmeffvit.swap.measure import Level
+from mmeffvit.swap.replacement import Replacement, out_indices
+
+
+def library_backbone(
+    name: str,
+    options: Mapping[str, Any],
+    old: Mapping[str, Any],
+    levels: Sequence[Level],
+    read: Sequence[int],
+    scope: str,
+    load_published: bool,
+) -> Replacement:
+    """See :func:`mmeffvit.swap.replacement.replace`.
+
+    Args:
+        name: ``'timm/...'``, ``'torchvision/...'`` or ``'hf/...'``.
+        options: Arguments of `LibraryBackbone`.
+        old: Config of the old backbone.
+        levels: All maps of the old one.
+        read: Indices of those that are read.
+        scope: Default scope of the config.
+        load_published: Let it begin with the library's weights, unless an option says otherwise.
+    """
+    arguments = dict(options)
+    if old.get("in_channels", 3) != 3:
+        arguments.setdefault("in_channels", old["in_channels"])
+    network = _build(name, arguments)
+    _refuse_fixed_size(network, arguments)
+    if network.facts.is_plain:
+        _choose_stride(network, arguments)
+        network, maps, neck = _plain(name, arguments, levels, read, scope)
+    else:
+        network, maps = _pyramid(name, arguments, network, old, levels, read)
+        neck = None
+    notes = []
+    if load_published and network.library.has_weights():
+        arguments.setdefault("pretrained", True)
+    if arguments.get("pretrained"):
+        notes.append(
+            f"{name} begins with its published weights, which are downloaded when training starts "
+            "if they are not in the library's cache; pretrained=False does without."
+        )
+    if network.out_stride is not None:
+        notes.append(
+            f"patches of {name} have {network.facts.strides[0]} pixels: images are resized inside, "
+            f"so that a patch is {network.out_stride} pixels of the image (out_stride)."
+        )
+    if network.facts.size is not None:
+        height, width = network.facts.size
+        notes.append(
+            f"{name} pads images to {height} x {width} pixels inside and takes none that are "
+            "larger: crops, also those of tests, must not be."
+        )
+    return Replacement(
+        {"type": "mmeffvit.LibraryBackbone", "name": name, **arguments},
+        network,
+        maps,
+        neck,
+        network.statistics(),
+        keeps_layer_decay=True,
+        notes=tuple(notes),
+    )
+
+
+def _build(name: str, arguments: Mapping[str, Any]) -> LibraryBackbone:
+    kept = {key: value for key, value in arguments.items() if key != "pretrained"}
+    try:
+        with torch.device("meta"), TablesOnCpu():
+            return LibraryBackbone(name, **kept)
+    except (ImportError, TypeError, ValueError) as error:
+        raise SwapError(f"{name} cannot be the backbone: {error}") from error
+
+
+def _refuse_fixed_size(network: LibraryBackbone, arguments: Mapping[str, Any]) -> None:
+    if network.facts.size is None or "img_size" in arguments:
+        return
+    height, width = network.facts.size
+    raise SwapError(
+        f"{network.name} takes images of {height} x {width} pixels alone, and those of this config "
+        "have other sizes. Where all images fit, also in tests, give img_size=(height, width) "
+        "among the options, if the network has it; else take one that takes any size."
+    )
+
+
+def _choose_stride(network: LibraryBackbone, arguments: dict[str, Any]) -> None:
+    """Of patches of 14 pixels: images are resized so that strides double and halve as in others."""
+    patch = network.facts.strides[0]
+    if patch & (patch - 1):
+        arguments.setdefault("out_stride", 1 << patch.bit_length())
+
+
+def _pyramid(
+    name: str,
+    arguments: dict[str, Any],
+    network: LibraryBackbone,
+    old: Mapping[str, Any],
+    levels: Sequence[Level],
+    read: Sequence[int],
+) -> tuple[LibraryBackbone, tuple[Substitute, ...]]:
+    found = out_indices(name, network.stage_strides, old["type"], levels, read)
+    asked = arguments.get("out_indices", found)
+    if tuple(asked) != found:
+        raise SwapError(
+            f"out_indices={tuple(asked)} cannot serve this config, whose neck and heads read what "
+            f"is out_indices={found} of {name}; leave it out."
+        )
+    arguments["out_indices"] = found
+    network = _build(name, arguments)
+    new = zip(network.out_channels, network.out_strides, strict=True)
+    return network, tuple(
+        Substitute(index, levels[index], out_index, Level(channels, stride))
+        for index, out_index, (channels, stride) in zip(read, found, new, strict=True)
+    )
+
+
+def _plain(
+    name: str,
+    arguments: dict[str, Any],
+    levels: Sequence[Level],
+    read: Sequence[int],
+    scope: str,
+) -> tuple[LibraryBackbone, tuple[Substitute, ...], dict[str, Any] | None]:
+    """All levels from the last map, as detectors have it, or one map each, as segmentors do."""
+    depth = len(_build(name, arguments).facts.strides)
+    wanted = tuple(levels[index].stride for index in read)
+    if "out_indices" not in arguments:
+        each = scope == "mmseg" and 1 < len(read) <= depth
+        count = len(read) if each else 1
+        arguments["out_indices"] = tuple(depth * (i + 1) // count - 1 for i in range(count))
+    network = _build(name, arguments)
+    indices, channels = network.out_indices, network.out_channels
+    if len(indices) not in (1, len(read)):
+        raise SwapError(
+            f"out_indices={indices} of {name} cannot serve this config, which reads {len(read)} "
+            "maps: name as many blocks, or one of which all are made; or leave it out."
+        )
+    stride = network.out_strides[0]
+    neck = {
+        "type": "mmeffvit.PlainToPyramid",
+        "in_channels": channels[0] if len(indices) == 1 else list(channels),
+        "in_stride": stride,
+        "out_strides": wanted,
+    }
+    if len(indices) == len(read) and set(wanted) == {stride}:
+        neck = None
+    each = indices if len(indices) == len(read) else indices * len(read)
+    maps = tuple(
+        Substitute(index, levels[index], out_index, Level(channels[0], levels[index].stride))
+        for index, out_index in zip(read, each, strict=True)
+    )
+    return network, maps, neck

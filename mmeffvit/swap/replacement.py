@@ -1,0 +1,75 @@
+"""What takes the place of a backbone: its config, its maps, and what it needs beside itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from mmeffvit.models.libraries import Statistics
+from mmeffvit.swap.connect import Substitute
+from mmeffvit.swap.errors import SwapError
+from mmeffvit.swap.measure import Level
+
+#: strides between which a pyramid has its maps, at least
+_FINEST, _COARSEST = 4, 16
+#: images as all published weights of ours expect them
+OWN_STATISTICS = Statistics(origin="our weights were trained on RGB images scaled so")
+
+
+@dataclass
+class Replacement:
+    """A new backbone.
+
+    Attributes:
+        config: Its config.
+        network: It, on the meta device.
+        maps: Which of its maps take which places.
+        neck: What makes a pyramid of its maps, if they have one stride.
+        statistics: Images as its weights expect them.
+        keeps_layer_decay: Whether rates that fell from layer to layer of the old one do so here.
+        notes: What users have to know.
+    """
+
+    config: dict[str, Any]
+    network: nn.Module
+    maps: tuple[Substitute, ...]
+    neck: dict[str, Any] | None = None
+    statistics: Statistics = OWN_STATISTICS
+    keeps_layer_decay: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def why(self) -> str:
+        """Why it returns the maps that it returns."""
+        return f"maps of stride {', '.join(str(m.old.depth_stride) for m in self.maps)} are read"
+
+
+def out_indices(
+    name: str, ours: Sequence[int], old: Any, levels: Sequence[Level], read: Sequence[int]
+) -> tuple[int, ...]:
+    """Which maps of the network `name`, of strides `ours`, have the strides that are read."""
+    strides = [lv.depth_stride for lv in levels]
+    ascending = strides == sorted(set(strides))
+    if not ascending or strides[0] < _FINEST or strides[-1] < _COARSEST:
+        raise SwapError(
+            f"{old!r} is not a pyramid: its maps have strides "
+            f"{', '.join(str(lv.stride) for lv in levels)}, and a backbone of ours has one map "
+            f"each of the strides {_listed(ours)}."
+        )
+    wanted = [strides[i] for i in read]
+    if not set(wanted) <= set(ours):
+        raise SwapError(
+            f"{name} cannot take the place of {old!r}: maps of stride {_listed(wanted)} are read, "
+            f"and it has maps of stride {_listed(ours)}. Maps of one stride become a pyramid by a "
+            "neck, mmeffvit.PlainToPyramid, which a swap adds to networks of other libraries alone."
+        )
+    # of several maps of one stride, as plain transformers have them, the last
+    return tuple(len(ours) - 1 - ours[::-1].index(stride) for stride in wanted)
+
+
+def _listed(strides: Sequence[int]) -> str:
+    *others, last = map(str, sorted(set(strides)))
+    return f"{', '.join(others)} and {last}" if others else last
