@@ -1,6 +1,6 @@
 """Softmax attention with a mask that is never whole: some queries at a time, forward and backward.
 
-Manhattan and polyline attention share it. Derived in `manhattan_attention/README.md`.
+Derived in `polyline_attention/README.md`.
 """
 
 from __future__ import annotations
@@ -41,19 +41,6 @@ class Mask(Protocol):
 
     def gradients(self) -> tuple[Tensor, ...]:
         """Gradients of the tensors that the mask was made of, from all that was collected."""
-
-
-class ConstantMask:
-    """A mask of the places alone: the same for all samples, and without a gradient."""
-
-    samples = 1
-    unit = 1
-
-    def collect(self, grad: Tensor, start: int, heads: slice) -> None:
-        pass
-
-    def gradients(self) -> tuple[Tensor, ...]:
-        return ()
 
 
 def chunked_attention(

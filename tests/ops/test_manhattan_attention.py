@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 
-from mmeffvit.ops import chunked_attention
 from mmeffvit.ops.manhattan_attention import ManhattanDecay, decay_rates, fused, manhattan_attention
 from mmeffvit.testing import relative_rms_error
 
@@ -48,10 +47,9 @@ def literal(q, k, v, rates, height, width, decomposed):
 
 @pytest.fixture
 def in_chunks(monkeypatch):
-    """Make the full form go through the queries in chunks, of 8 and a rest, on any map."""
+    """Make the full form go through bands of 8 queries or a little more, and a rest, on any map."""
     monkeypatch.setattr(fused, "LARGEST_MASK", 0)
-    monkeypatch.setattr(chunked_attention, "_CHUNK", {"other": 0})
-    monkeypatch.setattr(chunked_attention, "_FEWEST_QUERIES", 8)
+    monkeypatch.setattr(fused, "_QUERIES_OF_A_BAND", {"other": 8})
 
 
 class TestDecay:
@@ -80,10 +78,21 @@ class TestDecay:
                     assert decay.along_width[h, x, u].item() == pytest.approx(rate * abs(x - u))
 
     def test_some_rows_are_those_of_the_whole(self):
-        decay = ManhattanDecay(4, 7, decay_rates(5))
-        out = torch.empty(2, 3, 6, 28)
-        decay.write(out, 11, slice(1, 3))
-        assert torch.equal(out, decay.full()[1:3, None, 11:17].expand(-1, 3, -1, -1))
+        decay = ManhattanDecay(7, 4, decay_rates(5))
+        masks = decay.bands(2, 1, torch.float32)
+        # bands of the rows 0 and 1, 2 and 3, 4 and 5, then 6 alone, counted from the last one
+        bands = masks.view(1, 3, 2).flip(0)
+        assert torch.equal(bands.transpose(0, 1).flatten(1, 2), decay.full()[:, :24])
+        assert torch.equal(masks.view(0, 1, 1)[0], decay.full()[:, 24:])
+        # one table, which all bands share
+        assert masks.table.shape == (5, 2, 4, 13 * 4)
+
+    def test_keys_beyond_the_edge_have_no_weight(self):
+        masks = ManhattanDecay(3, 5, EXACT_RATES).bands(1, 4, torch.float32).view(0, 3, 1)
+        assert masks.shape == (3, 3, 5, 24)
+        rows = masks.unflatten(3, (3, 8))
+        assert rows[..., 5:].isinf().all()
+        assert rows[..., :5].isfinite().all()
 
     def test_masks_are_made_once_and_serve_training_after_inference(self):
         with torch.inference_mode():
@@ -148,13 +157,14 @@ def test_chunks_against_reference_with_gradients(height, width):
     assert_all_close(both_with_gradients(height, width))
 
 
-@pytest.mark.parametrize("budget", [2 * 28 * 28, 2 * 3 * 28 * 28, 2 * 99 * 28 * 28])
-def test_several_heads_in_a_chunk(monkeypatch, budget):
-    """One, three (and then the last) and all of four heads at a time."""
-    monkeypatch.setattr(fused, "LARGEST_MASK", 0)
-    monkeypatch.setattr(chunked_attention, "_CHUNK", {"other": budget})
-    monkeypatch.setattr(chunked_attention, "_FEWEST_QUERIES", 1)
-    assert_all_close(both_with_gradients(4, 7))
+@pytest.mark.usefixtures("in_chunks")
+@pytest.mark.parametrize("bands", [1, 2, 99])
+@pytest.mark.parametrize("alignment", [1, 8])
+def test_any_number_of_bands_at_a_time_and_aligned_masks(monkeypatch, bands, alignment):
+    """One, two (and then the last) and all of the bands; masks as a GPU wants them."""
+    monkeypatch.setattr(fused, "_ALIGNMENT", {"other": alignment})
+    monkeypatch.setattr(fused, "_KEYS_AT_A_TIME", bands * 3 * 7 * 8 * 8)
+    assert_all_close(both_with_gradients(7, 5))
 
 
 @pytest.mark.usefixtures("in_chunks")
@@ -170,7 +180,7 @@ def test_second_derivatives_of_chunks_are_refused():
     tensors = [t.requires_grad_() for t in inputs(3, 4)]
     out = manhattan_attention(*tensors, ManhattanDecay(3, 4, EXACT_RATES))
     (grad,) = torch.autograd.grad(out.square().sum(), tensors[:1], create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    with pytest.raises(RuntimeError, match="backward is not implemented"):
         grad.sum().backward()
 
 
@@ -313,9 +323,12 @@ def test_full_form_keeps_no_weights_and_one_mask_on_small_maps():
 
 
 @pytest.mark.usefixtures("in_chunks")
-def test_full_form_keeps_no_weights_and_no_mask_on_large_maps():
+def test_full_form_keeps_no_weights_and_one_table_of_bands_on_large_maps():
     tokens = 16 * 16
-    assert kept_sizes(16, 16, False, "fused")[-1] <= 2 * tokens * 8
+    sizes = kept_sizes(16, 16, False, "fused")
+    # of both calls: distances of one row of queries to rows above and below
+    assert sizes[-1] == 2 * 16 * (31 * 16)
+    assert sizes[-2] <= 2 * tokens * 8
     assert kept_sizes(16, 16, False, "reference")[-1] >= 2 * tokens**2
 
 

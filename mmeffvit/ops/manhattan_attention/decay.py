@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from mmeffvit.ops.chunked_attention import ConstantMask
 from mmeffvit.ops.tables import build_table, cached_table
 
 
@@ -48,12 +48,7 @@ def _mask(size: int, rates: tuple[float, ...], device: torch.device) -> Tensor:
     return torch.stack([rate * distances for rate in rates])
 
 
-def _positions(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    tokens = torch.arange(height * width, device=device)
-    return tokens // width, tokens % width
-
-
-class ManhattanDecay(ConstantMask):
+class ManhattanDecay:
     """What distance takes off the logits on a map, as float32 masks made when they are asked for.
 
     The masks along one axis are cached by size, rates and device; the mask of all pairs of pixels,
@@ -78,6 +73,7 @@ class ManhattanDecay(ConstantMask):
         self.rates = tuple(rates)
         self.device = torch.device(device)
         self._full: dict[torch.dtype, Tensor] = {}
+        self._bands: dict[tuple, BandMasks] = {}
 
     @property
     def along_height(self) -> Tensor:
@@ -102,22 +98,66 @@ class ManhattanDecay(ConstantMask):
         columns = self.along_width[:, None, :, None, :]
         return (rows + columns).flatten(3, 4).flatten(1, 2).to(dtype)
 
-    @functools.cached_property
-    def _positions(self) -> tuple[Tensor, Tensor]:
-        """Row and column of every token, (L,) each."""
-        return build_table(_positions, self.height, self.width, self.device)
-
-    def write(self, out: Tensor, start: int, heads: slice = slice(None)) -> None:
-        """Write some rows of `full` without making the others.
+    def bands(self, rows: int, multiple: int, dtype: torch.dtype) -> BandMasks:
+        """The masks of bands of `rows` rows of queries, all of them in one table.
 
         Args:
-            out: (h', B, n, L) buffer; the masks of queries start to start + n are the same for each
-                of the B samples. Sums are made in float32 and rounded to the buffer's type.
-            start: First query.
-            heads: The h' heads.
+            rows: Rows of a band, the last band may have fewer.
+            multiple: The rows of keys are filled up to a multiple of so many, with ``-inf``.
+            dtype: Of the masks.
         """
-        y, x = (p[start : start + out.shape[2]] for p in self._positions)
-        rows = self.along_height[heads][:, None, y].expand(-1, out.shape[1], -1, -1)
-        columns = self.along_width[heads][:, None, x]
-        out = out.unflatten(-1, (self.height, self.width))
-        torch.add(rows[..., None], columns[..., None, :], out=out)
+        key = (rows, multiple, dtype)
+        if key not in self._bands:
+            self._bands[key] = build_table(self._build_bands, *key)
+        return self._bands[key]
+
+    def _build_bands(self, rows: int, multiple: int, dtype: torch.dtype) -> BandMasks:
+        last = (self.height - 1) // rows * rows
+        # rows of keys, counted so that `last` is the first row of queries
+        keys = torch.arange(last + self.height, device=self.device)
+        down = (keys - last - torch.arange(rows, device=self.device)[:, None]).abs()
+        # (h, rows, W, keys, W)
+        along_height = (
+            torch.tensor(self.rates, device=self.device)[:, None, None] * down
+        )[:, :, None, :, None]  # fmt: skip
+        missing = -self.width % multiple
+        along_width = F.pad(self.along_width, (0, missing), value=float("-inf"))
+        table = (along_height + along_width[:, None, :, None]).to(dtype)
+        return BandMasks(table.flatten(3), rows, self.height, self.width + missing)
+
+
+@dataclass(frozen=True)
+class BandMasks:
+    """Masks of bands of rows of queries, against all keys, as views of one table.
+
+    Between two rows of a map only their distance counts. So the mask of a band is that of another
+    band, moved along the axis of the keys.
+
+    Attributes:
+        table: (h, rows, W, K * key_width), the rows of keys from as far above a band as there are
+            on the map to as far below.
+        rows: Rows of queries in a band.
+        height: Rows of the map.
+        key_width: Columns of the keys, those included that are not there.
+    """
+
+    table: Tensor
+    rows: int
+    height: int
+    key_width: int
+
+    def view(self, first: int, count: int, rows: int) -> Tensor:
+        """(count, h, rows * W, height * key_width): masks of bands, from the last one upwards.
+
+        Args:
+            first: The first band, counted from the last one on the map.
+            count: Bands.
+            rows: Rows of each, at most `self.rows`.
+        """
+        heads, _, width, length = self.table.shape
+        step = self.rows * self.key_width
+        return self.table.as_strided(
+            (count, heads, rows * width, self.height * self.key_width),
+            (step, self.table.stride(0), length, 1),
+            first * step,
+        )
