@@ -31,7 +31,7 @@ class Conversion:
         state_dict: Weights under our keys, which start with ``backbone.``, ``head.`` or, in
             detectors of point clouds, the names of their other parts.
         ignored: Official key -> why it is left out.
-        renamed: Official key -> ours; of those that are joined, the same one.
+        renamed: Official key -> ours, mostly one; of those that are joined, the same.
     """
 
     family: str
@@ -39,7 +39,7 @@ class Conversion:
     container: str
     state_dict: dict[str, Tensor]
     ignored: dict[str, str] = field(default_factory=dict)
-    renamed: dict[str, str] = field(default_factory=dict)
+    renamed: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         name = f"{self.family}-{self.variant}" if self.variant else f"{self.family} of another size"
@@ -114,16 +114,17 @@ def convert_official(checkpoint: Mapping[str, Any], family: str) -> Conversion:
     weights, ignored = _of_the_network(weights, network.official_rules)
     parts: dict[str, list[Tensor | None]] = {}
     unknown = []
-    renamed = {}
+    renamed: dict[str, tuple[str, ...]] = {}
     for key, value in weights.items():
-        rule, target = _apply(network.official_rules, key)
-        if rule is None:
+        found = _apply_all(network.official_rules, key)
+        if not found:
             unknown.append(key)
-        elif target is None:
-            ignored[key] = rule.reason
-        else:
+        for rule, target in found:
+            if target is None:
+                ignored[key] = rule.reason
+                continue
             index, count = rule.part
-            renamed[key] = target
+            renamed[key] = (*renamed.get(key, ()), target)
             parts.setdefault(target, [None] * count)[index] = _reshape(key, value, rule)
     if unknown or not any(key.startswith(network.prefix) for key in parts):
         raise CheckpointError(_not_the_family(family, weights, unknown, classes))
@@ -155,6 +156,15 @@ def _of_the_network(
     return inside, dict.fromkeys(outside, "not part of the backbone")
 
 
+def _apply_all(rules: tuple[KeyRule, ...], key: str) -> list[tuple[KeyRule, str | None]]:
+    """The first rule for a key; of those that take rows of a tensor, all."""
+    rule, target = _apply(rules, key)
+    if rule is None or rule.row is None:
+        return [(rule, target)] * (rule is not None)
+    matches = ((rule, rule.match(key)) for rule in rules if rule.row is not None)
+    return [(rule, rule.rename(match)) for rule, match in matches if match]
+
+
 def _apply(rules: tuple[KeyRule, ...], key: str) -> tuple[KeyRule | None, str | None]:
     for rule in rules:
         match = rule.match(key)
@@ -164,6 +174,7 @@ def _apply(rules: tuple[KeyRule, ...], key: str) -> tuple[KeyRule | None, str | 
 
 
 def _reshape(key: str, value: Tensor, rule: KeyRule) -> Tensor:
+    value = value if rule.row is None else value[rule.row]
     if rule.transform is not None:
         return rule.transform(value)
     if rule.ndim is None or value.dim() == rule.ndim:

@@ -31,7 +31,8 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise MissingCheckpointError(
-            f"there is no checkpoint at '{path}'; files are not downloaded here"
+            f"there is no checkpoint at '{path}'; published weights begin with mmeffvit://, and "
+            "tools/weights.py lists them"
         )
     if path.suffix == ".safetensors":
         checkpoint = _read_safetensors(path)

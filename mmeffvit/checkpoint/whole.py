@@ -141,10 +141,10 @@ def _convert_backbone(
 ) -> None:
     conversion = convert_official(weights, network.family)
     names = {key: f"{_BACKBONE}{key}" for key in (*conversion.renamed, *conversion.ignored)}
-    for key, target in conversion.renamed.items():
-        if target.startswith(network.prefix):
-            result.renamed[names[key]] = target
-            result.state_dict[target] = conversion.state_dict[target]
+    for key, targets in conversion.renamed.items():
+        if all(target.startswith(network.prefix) for target in targets):
+            result.renamed[names[key]] = " and ".join(targets)
+            result.state_dict |= {target: conversion.state_dict[target] for target in targets}
         else:
             result.ignored[names[key]] = "the classifier of the backbone, which nothing calls"
     for key, reason in conversion.ignored.items():

@@ -69,12 +69,12 @@ class Network(BaseModule):
         """Say what to write in place of ``pretrained=``, which many networks elsewhere take."""
         if "pretrained" in kwargs:
             raise TypeError(
-                f"{cls.__name__} takes no pretrained={kwargs['pretrained']!r}: nothing is "
-                "downloaded, and weights are a file. In a config write init_cfg=dict("
-                f"type='Pretrained', checkpoint=FILE, prefix='{cls.prefix}'), and pretrained=None "
-                "in a model of mmseg; in Python, mmeffvit.checkpoint.load_weights(network, "
-                "mmeffvit.checkpoint.read_checkpoint(FILE)). tools/convert_checkpoint.py makes "
-                "FILE of the authors' weights."
+                f"{cls.__name__} takes no pretrained={kwargs['pretrained']!r}: weights are a file, "
+                "or a name of mmeffvit.list_weights(). In a config write init_cfg=dict("
+                "type='Pretrained', checkpoint='mmeffvit://NAME'), or checkpoint=FILE, "
+                f"prefix='{cls.prefix}', and pretrained=None "
+                "in a model of mmseg; in Python, mmeffvit.checkpoint.start_from(network, FILE). "
+                "tools/convert_checkpoint.py makes FILE of the authors' weights."
             )
         return super().__new__(cls)
 

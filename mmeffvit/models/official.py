@@ -18,6 +18,8 @@ class KeyRule:
         target: Our key, with ``\\1`` for groups; None drops the key.
         ndim: Number of axes of our tensor, where the official one has more or fewer of size one.
         part: ``(i, n)`` for the i-th of n tensors that are joined, on their first axis, into ours.
+        row: Which row of the official tensor is ours, where its rows are several of ours; all rules
+            that match the key and have one apply.
         shift: Added to the first group, as a number, before it is put into the target.
         reason: Why a key is dropped.
         transform: Makes our tensor from the official one, where more than axes differ.
@@ -27,6 +29,7 @@ class KeyRule:
     target: str | None
     ndim: int | None = None
     part: tuple[int, int] = (0, 1)
+    row: int | None = None
     shift: int = 0
     reason: str = ""
     transform: Callable[[Tensor], Tensor] | None = None

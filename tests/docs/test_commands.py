@@ -23,6 +23,7 @@ from maintenance import shapes
 from mmeffvit import create_backbone, list_backbones
 from mmeffvit.analysis.backbones import build_backbone
 from mmeffvit.engine import launch
+from mmeffvit.models.weights import find_weights_file, list_weights
 from mmeffvit.swap import command_line
 from tests.tools import runs
 
@@ -119,9 +120,19 @@ def check_benchmark(args, words):
 
 
 def check_conversion(args, words):
+    if args.model:
+        check_config(args.model, launch.load_config(args.model))
+        return
     name = args.target.stem
     assert name in list_backbones() or name.startswith(("condaformer-", "flatformer-"))
     assert name.startswith(f"{args.family}-")
+
+
+def check_weights(args, words):
+    if args.command == "list":
+        assert list_weights(args.pattern)
+    else:
+        find_weights_file(args.name)
 
 
 def check_comparison(args, words):
@@ -143,6 +154,7 @@ PARSED = {
     "tools/predict.py": check_prediction,
     "tools/compare_backbones.py": check_comparison,
     "tools/convert_checkpoint.py": check_conversion,
+    "tools/weights.py": check_weights,
     "tools/visualize/attention.py": check_attention,
     "tools/analysis/benchmark.py": check_benchmark,
     "tools/analysis/benchmark_points.py": lambda args, words: None,

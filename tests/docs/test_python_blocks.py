@@ -17,7 +17,9 @@ from PIL import Image
 from maintenance import shapes
 from mmeffvit import compat
 from mmeffvit.checkpoint import write_checkpoint
+from mmeffvit.checkpoint.by_name import converted_path
 from mmeffvit.models.classifier import create_classifier
+from mmeffvit.models.weights import find_weights_file
 from tests.tools import runs
 
 from .documents import ROOT, WALKED_THROUGH, python_blocks
@@ -58,6 +60,7 @@ def folder(tmp_path, monkeypatch):
     """What the documents take for granted: images, weights, a config with its checkpoint."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("MMEFFVIT_HOME", str(tmp_path / "home"))
     # as in a new process: no scope is the default one
     monkeypatch.setattr(DefaultScope, "_instance_dict", OrderedDict())
     (tmp_path / "configs").symlink_to(ROOT / "configs")
@@ -68,6 +71,9 @@ def prepare(block, folder):
     if '"image.jpg"' in block.text:
         write_image(folder / "image.jpg")
         write_checkpoint(create_classifier("secvit-tiny").state_dict(), "secvit-tiny.safetensors")
+    if 'weights="in1k"' in block.text:  # a file that nobody has trained, where it is kept
+        file = find_weights_file("ravlt-tiny/in1k")
+        write_checkpoint(create_classifier("ravlt-tiny").state_dict(), converted_path(file))
     if '"data/cells"' in block.text:
         shapes.write_coco(folder / "data/cells")
     if '"street.jpg"' in block.text:

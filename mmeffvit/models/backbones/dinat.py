@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mmeffvit.layers import MLP, Block, LayerNorm2d, NeighbourhoodMixer
 from mmeffvit.layers.init import draw_linear_layers
+from mmeffvit.models.backbones.neighbourhood_keys import TRANSFORMERS_RULES, neighbourhood_rules
 from mmeffvit.models.backbones.pyramid import Pyramid
 from mmeffvit.models.heads.classifiers import NormClassifier
 from mmeffvit.models.official import KeyRule
@@ -45,35 +46,6 @@ def neighbourhood_arch(dim, depths, mlp_ratio, layer_scale=None, kernel_size=7) 
 STAGE_3_AT_640 = (1, 2, 1, 3, 1, 4, 1, 5) * 2 + (1, 5)
 
 
-def neighbourhood_rules(stages: str) -> tuple[KeyRule, ...]:
-    block = rf"{stages}\.(\d)\.blocks\.(\d+)\."
-    ours = r"backbone.stages.\1.blocks.\2."
-    return (
-        KeyRule(r"patch_embed\.(.+)", r"backbone.stem.\1"),
-        KeyRule(rf"{block}(norm\d)\.(\w+)", rf"{ours}\3.\4"),
-        KeyRule(rf"{block}attn\.rpb", rf"{ours}mixer.core.rpb"),
-        KeyRule(rf"{block}attn\.(\w+)\.weight", rf"{ours}mixer.\3.weight", ndim=4),
-        KeyRule(rf"{block}attn\.(\w+)\.bias", rf"{ours}mixer.\3.bias"),
-        KeyRule(rf"{block}mlp\.(\w+)\.weight", rf"{ours}ffn.\3.weight", ndim=4),
-        KeyRule(rf"{block}mlp\.(\w+)\.bias", rf"{ours}ffn.\3.bias"),
-        KeyRule(rf"{block}gamma(\d)", rf"{ours}layer_scale\3.gamma"),
-        KeyRule(
-            rf"{stages}\.(\d)\.downsample\.reduction\.weight",
-            r"backbone.stages.\1.downsample.reduction.weight",
-            ndim=4,
-            shift=1,
-        ),
-        KeyRule(
-            rf"{stages}\.(\d)\.downsample\.norm\.(\w+)",
-            r"backbone.stages.\1.downsample.norm.\2",
-            shift=1,
-        ),
-        KeyRule(r"norm(\d)\.(\w+)", r"backbone.out_norms.\1.\2"),
-        KeyRule(r"norm\.(\w+)", r"head.norm.\1"),
-        KeyRule(r"head\.(\w+)", r"head.fc.\1"),
-    )
-
-
 class NeighbourhoodPyramid(Pyramid):
     """What NAT and DiNAT share: all but the dilations.
 
@@ -83,7 +55,10 @@ class NeighbourhoodPyramid(Pyramid):
     """
 
     stage_keys: ClassVar[tuple[str, ...]] = ("embed_dims", "depths", "num_heads")
-    official_rules: ClassVar[tuple[KeyRule, ...]] = neighbourhood_rules("levels")
+    official_rules: ClassVar[tuple[KeyRule, ...]] = (
+        *TRANSFORMERS_RULES,
+        *neighbourhood_rules("levels"),
+    )
     #: task -> dilations of the blocks of each stage, from the first again where there are more
     task_dilations: ClassVar[dict[str, tuple[tuple[int, ...], ...]]] = {}
 

@@ -339,3 +339,62 @@ class TestOfficialCheckpoints:
         assert torch.equal(reduction[..., 0, 0], official["layers.1.downsample.reduction.weight"])
         with pytest.raises(CheckpointError, match=r"not weights of dinat.* look like dinat-s"):
             convert_official(official, "dinat")
+
+
+@pytest.mark.parametrize("name", ["dinat-mini", "dinat-base", "nat-small"])
+def test_names_of_the_hugging_face_library(name):
+    """Files on the hub: the names and shapes that the library's class writes."""
+    with torch.device("meta"):
+        own = create_classifier(name)
+    family = name.partition("-")[0]
+    state = {}
+    for key, value in own.state_dict().items():
+        state |= _in_transformers(key, value, family)
+    conversion = convert_official(state, family)
+    assert conversion.variant == name.partition("-")[2]
+    assert conversion.ignored == {}
+    converted = conversion.state_dict
+    assert converted.keys() == own.state_dict().keys()
+    assert all(converted[key].shape == value.shape for key, value in own.state_dict().items())
+
+
+def _in_transformers(key, value, family):
+    """Written by hand from what `DinatForImageClassification` lists: it checks the rules."""
+    parts = key.split(".")
+    if parts[0] == "head":
+        return {
+            {"norm": f"{family}.layernorm", "fc": "classifier"}[parts[1]] + f".{parts[2]}": value
+        }
+    if parts[1] == "stem":
+        place = {"proj": "patch_embeddings.projection", "norm": "norm"}[parts[2]]
+        return {f"{family}.embeddings.{'.'.join((place, *parts[3:]))}": value}
+    level = f"{family}.encoder.levels.{parts[2]}"
+    if parts[3] == "downsample":
+        level = f"{family}.encoder.levels.{int(parts[2]) - 1}"
+        return {f"{level}.downsample.{parts[4]}.{parts[5]}": value}
+    layer, (part, *rest) = f"{level}.layers.{parts[4]}", parts[5:]
+    value = value.flatten(1) if value.dim() == 4 else value  # linear layers
+    if part.startswith("layer_scale"):
+        # both are rows of one tensor; that of the first is replaced by the second, of one shape
+        return {f"{layer}.layer_scale_parameters": value.new_empty(2, len(value))}
+    if part.startswith("norm"):
+        place = {"norm1": "layernorm_before", "norm2": "layernorm_after"}[part]
+    elif rest[0] == "core":
+        return {f"{layer}.attention.self.rpb": value}
+    elif rest[0] == "qkv":
+        names = (f"{layer}.attention.self.{n}.{rest[1]}" for n in ("query", "key", "value"))
+        return dict(zip(names, value.chunk(3)))
+    else:
+        place = {
+            "proj": "attention.output.dense",
+            "fc1": "intermediate.dense",
+            "fc2": "output.dense",
+        }[rest.pop(0)]
+    return {f"{layer}.{place}.{rest[-1]}": value}
+
+
+def test_rows_of_the_hugging_face_library_are_the_two_scales():
+    state = {"nat.encoder.levels.0.layers.0.layer_scale_parameters": torch.tensor([[1.0], [2.0]])}
+    converted = convert_official(state, "nat").state_dict
+    block = "backbone.stages.0.blocks.0."
+    assert converted == {f"{block}layer_scale1.gamma": 1.0, f"{block}layer_scale2.gamma": 2.0}
