@@ -1,5 +1,6 @@
 """Shared set-up: stand-ins before mmcv is imported, one thread per worker, no stray state."""
 
+import logging
 import os
 from collections import Counter
 
@@ -14,6 +15,10 @@ compat.setup()
 torch.set_num_threads(
     max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
 )
+
+# pytest listens to every logger that hands nothing on, and torch's compiler writes down graphs and
+# stacks for this one as soon as anybody listens: a third of the time of compiling and exporting
+logging.getLogger("torch.__trace").propagate = True
 
 
 def pytest_collection_modifyitems(items):

@@ -49,7 +49,7 @@ class PositionTable(nn.Module):
 
     def of_map(self, height: int, width: int) -> Tensor:
         """(1, C, H, W), resized where the table has another size."""
-        if (height, width) == self.size:
+        if self._is_own(height, width):
             return self._own_map()
         keeps = not torch.compiler.is_compiling() and not (
             torch.is_grad_enabled() and self.table.requires_grad
@@ -97,6 +97,17 @@ class PositionTable(nn.Module):
 
     def extra_repr(self) -> str:
         return f"size={self.size}, extra_tokens={self.extra_tokens}, mode={self.mode!r}"
+
+    def _is_own(self, height: int, width: int) -> bool:
+        """Whether the table has this size; of a size that is a symbol, only if it always has.
+
+        A graph for all sizes resizes always, and with the numbers of the table itself at its size.
+        """
+        if not torch.compiler.is_compiling():
+            return (height, width) == self.size
+        from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+        return all(statically_known_true(n == own) for n, own in zip((height, width), self.size))
 
     def _own_map(self) -> Tensor:
         return self.table[:, self.extra_tokens :].transpose(1, 2).unflatten(2, self.size)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch._dynamo.testing
 import torch.nn.functional as F
 
 from mmeffvit.layers import PositionTable
@@ -84,3 +85,38 @@ def test_what_does_not_fit():
     assert layer.fitted(torch.randn(1, 13, 3)) is None
     with pytest.raises(ValueError, match="'bicubic' or 'bilinear', got 'nearest'"):
         PositionTable(3, (4, 4), mode="nearest")
+
+
+@pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("example", [(4, 6), (5, 3)])
+def test_exported_for_all_sizes_and_its_own(mode, example):
+    """Also from an example of its own size, which must not become the only one."""
+    layer = PositionTable(3, (4, 6), extra_tokens=1, mode=mode)
+    sides = {2: torch.export.Dim("height", min=2), 3: torch.export.Dim("width", min=2)}
+    program = torch.export.export(layer, (torch.randn(1, 3, *example),), dynamic_shapes=(sides,))
+    assert {
+        type(dim)
+        for node in program.graph.nodes
+        if node.op == "output"
+        for dim in node.args[0][0].meta["val"].shape[2:]
+    } == {torch.SymInt}
+    for size in ((4, 6), (4, 5), (9, 6), (2, 3)):
+        x = torch.randn(1, 3, *size)
+        assert torch.equal(program.module()(x), layer(x))
+
+
+def test_compiled_once_for_all_sizes_and_its_own():
+    layer = PositionTable(3, (4, 6))
+    torch._dynamo.reset()  # no side of an image is its channels: equal sizes become one symbol
+    counter = torch._dynamo.testing.CompileCounter()
+    compiled = torch.compile(layer, backend=counter, dynamic=True)
+    for size in ((5, 8), (4, 6), (9, 6), (4, 7)):
+        x = torch.randn(1, 3, *size)
+        assert torch.equal(compiled(x), layer(x))
+    assert counter.frame_count == 1
+
+
+def test_a_graph_of_one_size_does_not_resize():
+    layer = PositionTable(3, (4, 6))
+    program = torch.export.export(layer, (torch.randn(1, 3, 4, 6),))
+    assert not any("upsample" in str(node.target) for node in program.graph.nodes)

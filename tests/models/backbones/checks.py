@@ -1,7 +1,6 @@
 """What the tests of the pyramid's networks check alike."""
 
 from contextlib import contextmanager
-from unittest import mock
 
 import pytest
 import torch
@@ -73,13 +72,8 @@ def check_implementations_agree(cls, arch, x):
 
 @contextmanager
 def quick_tracing(symbols=True):
-    """A third of the time of torch.compile and torch.export goes into what nobody here looks at.
-
-    Graphs are printed for a log that is off, and if sizes are symbols, shapes are copied into a
-    cache whose entries hardly serve again.
-    """
-    silent = mock.patch.object(torch.fx.GraphModule, "print_readable", return_value="")
-    with silent, torch._dynamo.config.patch(fake_tensor_cache_enabled=not symbols):
+    """Where sizes are symbols, the tracer's cache of shapes costs more time than it saves."""
+    with torch._dynamo.config.patch(fake_tensor_cache_enabled=not symbols):
         yield
 
 

@@ -36,7 +36,8 @@ def test_onnx_runtime(exported, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     backbone, program = exported
-    torch.onnx.export(program, dynamo=True, verbose=False).save(tmp_path / "backbone.onnx")
+    with quick_tracing():
+        torch.onnx.export(program, dynamo=True, verbose=False).save(tmp_path / "backbone.onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(

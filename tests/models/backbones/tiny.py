@@ -31,7 +31,7 @@ ARCHS = {
     "ppma": {**_SHARED, "decomposed": (True, False, True, False)},
     "crossformer": {
         "embed_dims": (16, 32, 64, 64),
-        "depths": (3, 2, 1, 1),
+        "depths": (2, 1, 1, 1),
         "num_heads": (1, 2, 4, 4),
         "mlp_ratios": (2, 2, 2, 2),
         "group_sizes": (3, 2, 2, 2),
