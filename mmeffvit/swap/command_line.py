@@ -3,12 +3,14 @@
 import argparse
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
 from mmeffvit.engine import data, launch
 from mmeffvit.engine.launch import Notes
 from mmeffvit.engine.preflight import preflight
+from mmeffvit.files import whole_file
 from mmeffvit.swap.api import RECIPES, swap_backbone
 from mmeffvit.swap.changes import format_changes
 from mmeffvit.swap.dataset import DATASET_RECIPES, set_dataset
@@ -57,6 +59,37 @@ def launch_parser(description: str, option: str) -> argparse.ArgumentParser:
     return parser
 
 
+def rewrite_parser(description: str) -> argparse.ArgumentParser:
+    """A parser of a tool that rewrites a config; what it rewrites is added by the tool."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "source",
+        help="config file, or upstream name such as mmdet::retinanet/retinanet_r50_fpn_1x_coco.py",
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the new config here")
+    return parser
+
+
+def parse_rewrite(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """Parse what `rewrite_parser` has begun."""
+    args = parser.parse_args(argv)
+    if args.out is not None and args.out.suffix != ".py":
+        parser.error(f"--out writes a config in Python, so its name ends with .py; got {args.out}")
+    return args
+
+
+def write_rewritten(args: argparse.Namespace, cfg: Config, report: str) -> str:
+    """Write a config if it was asked for; gives what there is to say, with what was done to it."""
+    lines = [f"--- {args.source}", f"+++ {args.out or cfg.filename}", report]
+    if args.out is not None:
+        with whole_file(args.out) as scratch:
+            cfg.dump(str(scratch))
+        lines.append(f"written to {args.out}")
+    return "\n".join(lines)
+
+
 def add_dataset_options(group: argparse._ArgumentGroup) -> None:
     """Options of a data set beside its folder."""
     group.add_argument(
@@ -65,7 +98,7 @@ def add_dataset_options(group: argparse._ArgumentGroup) -> None:
         action=DictAction,
         metavar="KEY=VALUE",
         help='what the folder does not say itself: classes="[cat,dog]" train=FILE val=FILE '
-        "layout=YOLO reduce_zero_label=True steps=2000",
+        'layout=YOLO reduce_zero_label=True palette="[[0,0,0],[128,64,128]]" steps=2000',
     )
 
 
