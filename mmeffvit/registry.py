@@ -51,6 +51,7 @@ MODELS = LazyRegistry(
         **dict.fromkeys(
             ("BatchNormClsHead", "ConvClsHead", "NormClsHead"), "mmeffvit.classification.heads"
         ),
+        "MaskTTAModel": "mmeffvit.engine.mask_tta",
         **dict.fromkeys(("DenseT2T", "DenseTNT"), "mmeffvit.classification.backbones"),
     },
 )

@@ -41,17 +41,28 @@ def enable_tta(cfg: Config) -> None:
             f"this config has default_scope={scope!r}."
         )
     if type_name(merging) == "DetTTAModel" and _predicts_masks(cfg.model):
-        raise LaunchError(
-            "--tta: mmdet's DetTTAModel merges boxes, and this model predicts masks; name a model "
-            "that merges these in tta_model, or test without --tta."
-        )
+        if not _predicts_boxes(cfg.model):
+            raise LaunchError(
+                "--tta: objects of several views are merged by their boxes, and this model "
+                f"({type_name(cfg.model)}) predicts masks without any; test without --tta, or name "
+                "a model that merges them in tta_model."
+            )
+        merging["type"] = "mmeffvit.MaskTTAModel"
     for dataset in iter_datasets(cfg.test_dataloader.dataset):
         dataset["pipeline"] = copy.deepcopy(cfg.get("tta_pipeline")) or _mirrored(dataset)
     cfg.model = ConfigDict({**merging, "module": cfg.model})
 
 
 def _predicts_masks(model: Any) -> bool:
-    return any(place[-1:] == ("mask_head",) and inner for place, inner in walk(model))
+    return any(
+        place[-1:] in (("mask_head",), ("loss_mask",)) and inner for place, inner in walk(model)
+    )
+
+
+def _predicts_boxes(model: Any) -> bool:
+    """Not SOLO, whose boxes are zeros, nor a model of segments without boxes."""
+    panoptic = (model.get("test_cfg") or {}).get("panoptic_on", False)
+    return not panoptic and any(model.get(h) for h in ("bbox_head", "roi_head", "panoptic_head"))
 
 
 def _mirrored(dataset: Any) -> list[dict]:
