@@ -46,7 +46,9 @@ def parse_args(argv=None):
     parser.add_argument(
         "--metric", default="", help="such as coco/bbox_mAP (default: the main one)"
     )
-    parser.add_argument("--device", help="cpu or cuda (default: a GPU if there is one)")
+    parser.add_argument(
+        "--device", help="cpu or cuda (default: a GPU if there is one, or --gpus asks for one)"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the results")
     parser.add_argument("--retry", action="store_true", help="run anew what failed")
     parser.add_argument(
@@ -67,6 +69,12 @@ def parse_args(argv=None):
     if args.cluster == "slurm" and (args.partition is None or args.time_limit is None):
         parser.error("--cluster slurm needs --partition P and --time-limit MIN")
     return args
+
+
+def _device(args, here):
+    """Of the runs: on a cluster what is asked for counts, as the machine that asks has no GPU."""
+    has_gpu = args.gpus > 0 if args.cluster == "slurm" else here == "cuda"
+    return "cuda" if has_gpu else "cpu"
 
 
 def main(argv=None):
@@ -91,7 +99,7 @@ def main(argv=None):
         data_root=args.data_root,
         recipe=args.recipe,
         seed=args.seed,
-        device=args.device or ("cuda" if get_device() == "cuda" else "cpu"),
+        device=args.device or _device(args, get_device()),
         metric=args.metric,
         options=dict(args.cfg_options or {}),
     )
@@ -104,7 +112,8 @@ def main(argv=None):
     parameters = {"timeout_min": args.time_limit or _FOREVER}
     if args.cluster == "slurm":
         parameters |= {"slurm_partition": args.partition, "cpus_per_task": args.cpus}
-        parameters |= {"gpus_per_node": args.gpus, "name": "compare_backbones"}
+        parameters |= {"name": "compare_backbones"}
+        parameters |= {"gpus_per_node": args.gpus} if args.gpus else {}
     elif args.device != "cpu" and get_device() == "cuda":
         parameters["gpus_per_node"] = 1
     runs = compare.run_jobs(left, args.out / "jobs", args.cluster, **parameters)

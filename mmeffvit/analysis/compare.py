@@ -30,6 +30,7 @@ from mmeffvit.analysis.benchmark import describe_environment, time_in_turn
 from mmeffvit.analysis.complexity import count_complexity
 from mmeffvit.analysis.memory import MIB, memory_during
 from mmeffvit.analysis.results import ENVIRONMENT_COLUMNS
+from mmeffvit.configs import type_name, walk
 from mmeffvit.engine import launch
 from mmeffvit.engine.errors import LaunchError
 from mmeffvit.files import whole_file
@@ -185,6 +186,7 @@ def _measure(job: Job) -> dict[str, str]:
     memory = memory_during(runner.train, job.device)
     seconds = time.perf_counter() - start
     metrics = {k: float(v) for k, v in runner.val_loop.run().items() if _is_number(v)}
+    metrics = metrics or nothing_found(cfg.val_evaluator)
     metric = job.metric or next((key for key in METRICS if key in metrics), "")
     if metric not in metrics:
         raise LaunchError(
@@ -217,6 +219,7 @@ def prepare(job: Job, iterations: int, work_dir: Path) -> Config:
     name, arguments = parse_spec(job.backbone)
     if name == OWN:
         cfg = set_recipe(cfg, job.recipe)
+        _set_own(cfg, arguments)
     else:
         cfg = swap_backbone(cfg, name, recipe=job.recipe, **arguments)
     launch.apply_options(cfg, dict(job.options), job.data_root or None)
@@ -228,6 +231,23 @@ def prepare(job: Job, iterations: int, work_dir: Path) -> Config:
     if job.device == "cpu":
         cfg.env_cfg = {**(cfg.get("env_cfg") or {}), "cudnn_benchmark": False}
     return cfg
+
+
+def nothing_found(evaluator: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The scores of a detector that finds nothing, for which mmdet gives no numbers."""
+    metrics = [evaluator] if isinstance(evaluator, Mapping) else evaluator
+    kinds = [m.get("metric", "bbox") for m in metrics if type_name(m) == "CocoMetric"]
+    names = [name for kind in kinds for name in ([kind] if isinstance(kind, str) else kind)]
+    return {f"coco/{name}_mAP": 0.0 for name in names if name in ("bbox", "segm")}
+
+
+def _set_own(cfg: Config, arguments: Mapping[str, Any]) -> None:
+    """Let the config's own backbone start from random weights, unless the arguments name others."""
+    backbones = [entry for place, entry in walk(cfg.model) if place[-1:] == ("backbone",)]
+    for backbone in backbones:
+        if type_name(backbone.get("init_cfg")) == "Pretrained":
+            backbone.pop("init_cfg")
+        backbone.update(arguments)
 
 
 def set_budget(cfg: Config, iterations: int) -> None:
@@ -353,7 +373,7 @@ def run_jobs(
         Each job with its row, as it ends.
 
     Raises:
-        LaunchError: submitit is not installed, or there is no such cluster.
+        LaunchError: submitit is not installed, there is no such cluster, or it refuses a job.
     """
     try:
         import submitit
@@ -367,7 +387,10 @@ def run_jobs(
         raise LaunchError(f"Nothing can be submitted to {cluster!r}: {error}") from error
     executor.update_parameters(**parameters)
     if cluster == "slurm":
-        submitted = {executor.submit(run_backbone, job): job for job in jobs}
+        try:
+            submitted = {executor.submit(run_backbone, job): job for job in jobs}
+        except submitit.core.utils.FailedJobError as error:
+            raise LaunchError(f"SLURM refused a job: {error}") from error
         for handle in submitit.helpers.as_completed(list(submitted)):
             yield submitted[handle], _result(handle, submitted[handle])
     else:

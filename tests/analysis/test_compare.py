@@ -1,6 +1,8 @@
 """Comparing backbones: budgets, what is equal for all, rows, the front, and the whole command."""
 
 import csv
+import os
+import re
 import sys
 
 import pytest
@@ -127,11 +129,16 @@ def test_all_start_from_equal_conditions(tmp_path):
     assert len({job.work_dir for job in jobs + others}) == 3, "none resumes another's checkpoint"
     own, ours = (compare.prepare(job, 80, tmp_path / job.backbone) for job in jobs)
     assert (own.model.backbone.type, ours.model.backbone.type) == ("ResNet", "mmeffvit.RMT")
+    assert "init_cfg" not in own.model.backbone, "all start from random weights"
     assert own.optim_wrapper.optimizer.type == "AdamW"
     keys = ("optim_wrapper", "train_cfg", "param_scheduler", "randomness", "train_dataloader")
     for key in keys:
         assert own[key] == ours[key], key
     assert own.randomness.seed == 3
+    weights = {"type": "Pretrained", "checkpoint": "mine.pth"}
+    named = compare.make_jobs([f"config:init_cfg={weights}"], tmp_path, config=config, budget="2s")
+    (backbone,) = (compare.prepare(job, 80, tmp_path).model.backbone for job in named)
+    assert (backbone.init_cfg, backbone.type) == (weights, "ResNet")
 
 
 def test_a_config_that_was_written_by_no_file_gets_the_recipe():
@@ -172,6 +179,61 @@ def test_the_command_from_nothing_to_a_picture_and_again(tmp_path, capfd):
     with runs.main("compare_backbones.py") as main, pytest.raises(SystemExit, match="1"):
         main(*arguments)
     assert "2 of 2 runs are in" in capfd.readouterr().out
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Commands of a cluster that takes jobs and never runs them."""
+    pytest.importorskip("submitit")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    take = f'cp "$1" {folder}/script.sh\necho Submitted batch job 12\n'
+    for name, text in {"sbatch": take, "srun": "false\n"}.items():
+        (folder / name).write_text(f"#!/bin/bash\n{text}")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    return folder
+
+
+def test_what_slurm_is_asked_for(tmp_path, slurm, monkeypatch):
+    """From a machine that has no GPU itself."""
+    import submitit
+
+    sent = []
+
+    def ends(handle, job):
+        sent.append(submitit.core.utils.DelayedSubmission.load(handle.paths.submitted_pickle))
+        return {**dict.fromkeys(compare.COLUMNS, ""), "status": "failed", "reason": "not run"}
+
+    monkeypatch.setattr(submitit.helpers, "as_completed", iter)
+    monkeypatch.setattr(compare, "_result", ends)
+    arguments = ["mmdet::retinanet/retinanet_r50_fpn_1x_coco.py", "--backbones", "rmt-tiny"]
+    arguments += ["--budget", "2iters", "--out", tmp_path / "out", "--cluster", "slurm"]
+    arguments += ["--partition", "small", "--time-limit", "240", "--cpus", "8"]
+    with runs.main("compare_backbones.py") as main, pytest.raises(SystemExit, match="1"):
+        main(*arguments)
+    asked = set(re.findall(r"#SBATCH --(\S+)", (slurm / "script.sh").read_text()))
+    expected = {"partition=small", "time=240", "gpus-per-node=1", "cpus-per-task=8"}
+    assert expected <= asked
+    (submission,) = sent
+    (job,) = submission.args
+    assert submission.function is compare.run_backbone
+    assert (job.backbone, job.budget, job.device) == ("rmt-tiny", "2iters", "cuda")
+
+
+def test_what_slurm_refuses_is_a_sentence(tmp_path, slurm):
+    (slurm / "sbatch").write_text("#!/bin/bash\necho invalid partition >&2\nexit 1\n")
+    job = compare.Job("config", "c.py", str(tmp_path / "run"), "2iters")
+    runs_of = compare.run_jobs([job], tmp_path / "jobs", "slurm", timeout_min=1)
+    with pytest.raises(LaunchError, match=r"SLURM refused a job: .*invalid partition"):
+        next(runs_of)
+
+
+def test_a_detector_that_finds_nothing_scores_nothing():
+    coco = {"type": "CocoMetric", "metric": ["bbox", "segm", "proposal"]}
+    assert compare.nothing_found([coco]) == {"coco/bbox_mAP": 0.0, "coco/segm_mAP": 0.0}
+    assert compare.nothing_found({"type": "CocoMetric"}) == {"coco/bbox_mAP": 0.0}
+    assert compare.nothing_found({"type": "IoUMetric"}) == {}
 
 
 def test_a_time_becomes_a_number_of_iterations_once(tmp_path, monkeypatch):
