@@ -33,6 +33,7 @@ from mmeffvit.ops.rotary import (
 )
 from mmeffvit.ops.sec_attention import cluster_sizes, sec_attention, sec_cluster_ids
 from mmeffvit.ops.sparse_scan import ScanStep, sparse_scan_attention, sparse_scan_steps
+from mmeffvit.ops.strided_conv import strided_conv2d
 
 __all__ = [
     "ManhattanDecay",
@@ -68,5 +69,6 @@ __all__ = [
     "select",
     "sparse_scan_attention",
     "sparse_scan_steps",
+    "strided_conv2d",
     "summary_attention",
 ]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmeffvit.layers import MLP, Block, CrossScaleMixer, DepthwiseConv2d, LayerNorm2d, MapContext
 from mmeffvit.layers.init import draw_linear_layers
+from mmeffvit.layers.strided_conv import StridedConv2d
 from mmeffvit.models.backbones.pyramid import Pyramid
 from mmeffvit.models.heads.classifiers import NormClassifier
 from mmeffvit.models.official import KeyRule
@@ -53,7 +54,7 @@ class CrossScaleEmbedding(nn.Module):
         super().__init__()
         last = len(kernel_sizes) - 1
         self.convs = nn.ModuleList(
-            nn.Conv2d(in_dim, dim // 2 ** min(i + 1, last), k, stride, padding=(k - stride) // 2)
+            StridedConv2d(in_dim, dim // 2 ** min(i + 1, last), k, stride)
             for i, k in enumerate(kernel_sizes)
         )
 
