@@ -7,18 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmeffvit.ops.chunked_attention import attend, chunked_attention
+from mmeffvit.ops.polyline_attention.joined import can_join, joined_attention
 from mmeffvit.ops.polyline_attention.reference import (
     line_masks,
     path_sums,
     polyline_attention_reference,
     polyline_mask,
+    signs,
 )
-
-
-def _signs(size: int, like: Tensor) -> Tensor:
-    """(n, n): ``sign(i - j)``. Steps are negative: a mask is ``sign(i - j) (c_i - c_j)``."""
-    places = torch.arange(size, device=like.device)
-    return (places[:, None] - places).sign().to(like.dtype)
 
 
 class _LineMask:
@@ -33,7 +29,7 @@ class _LineMask:
 
     def __init__(self, sums: Tensor):
         self.sums = sums
-        self.signs = _signs(sums.shape[1], sums)
+        self.signs = signs(sums.shape[1], sums)
         self.grad = torch.zeros_like(sums)
 
     def write(self, out: Tensor, start: int, heads: slice) -> None:
@@ -89,8 +85,8 @@ class _RowFirstMask:
 
     def gradients(self) -> tuple[Tensor, ...]:
         in_rows, in_columns = self.grads
-        in_rows *= _signs(self.width, in_rows)
-        in_columns *= _signs(in_columns.shape[2], in_columns)[:, :, None]
+        in_rows *= signs(self.width, in_rows)
+        in_columns *= signs(in_columns.shape[2], in_columns)[:, :, None]
         sums = in_rows.sum(4) - in_rows.sum(3), in_columns.sum(3) - in_columns.sum(2)
         return tuple(grad.transpose(0, 1) for grad in sums)
 
@@ -105,6 +101,8 @@ def _whole(q: Tensor, k: Tensor, v: Tensor, steps: Tensor, scale: float) -> Tens
         ]
         return (outs[0] + outs[1]).div(2).transpose(1, 2)
     row_sums, column_sums = path_sums(steps)
+    if can_join(q):
+        return joined_attention(q, k, v, row_sums, column_sums, scale)
     row_first = chunked_attention(q, k, v, scale, _RowFirstMask, row_sums, column_sums)
     # on the transposed map, the path along the column comes first
     size = steps.shape[1:3]

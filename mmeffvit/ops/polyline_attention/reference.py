@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from mmeffvit.ops.precision import in_full, in_full_precision
@@ -16,6 +17,12 @@ def path_sums(steps: Tensor) -> tuple[Tensor, Tensor]:
 def line_masks(sums: Tensor) -> Tensor:
     """(..., n) sums along lines of n tokens to (..., n, n): the sum of all steps between two."""
     return -(sums[..., :, None] - sums[..., None, :]).abs()
+
+
+def signs(size: int, like: Tensor) -> Tensor:
+    """(n, n): ``sign(i - j)``. Steps are negative: a mask is ``sign(i - j) (c_i - c_j)``."""
+    places = torch.arange(size, device=like.device)
+    return (places[:, None] - places).sign().to(like.dtype)
 
 
 def polyline_mask(steps: Tensor) -> Tensor:
