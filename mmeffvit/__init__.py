@@ -13,6 +13,8 @@ __all__ = [
     "list_backbones",
     "list_weights",
     "plan_dataset",
+    "register_in_timm",
+    "register_in_transformers",
     "set_dataset",
     "swap_backbone",
 ]
@@ -80,3 +82,20 @@ def plan_dataset(cfg, data, **kwargs):
     from mmeffvit import swap
 
     return swap.plan_dataset(cfg, data, **kwargs)
+
+
+def register_in_timm():
+    """Make our backbones models of timm; see `mmeffvit.models.libraries.timm_entries`."""
+    from mmeffvit.models.libraries import timm_entries
+
+    return timm_entries.register_in_timm()
+
+
+def register_in_transformers():
+    """Make our backbones known to transformers; see `mmeffvit.models.libraries.auto_backbone`."""
+    from mmeffvit.models.libraries.base import require
+
+    require("transformers", "backbones")
+    from mmeffvit.models.libraries import auto_backbone
+
+    auto_backbone.register()
