@@ -74,9 +74,16 @@ def check_golden(path: str | os.PathLike) -> dict[str, float]:
     Raises:
         ValueError: The file is of no known family, or has an output that is not understood.
     """
+    return golden_errors(path)
+
+
+def golden_errors(path: str | os.PathLike, device: torch.device | str = "cpu") -> dict[str, float]:
+    """As :func:`check_golden`, on any device: the network is made and run there."""
     meta, tensors = read_golden(path)
-    with torch.no_grad():
-        actual = FAMILIES[_family_of(meta, path)].outputs(meta, tensors)
+    there = {key: value.to(device) for key, value in tensors.items()}
+    with torch.no_grad(), torch.device(device):
+        actual = FAMILIES[_family_of(meta, path)].outputs(meta, there)
+    actual = {key: value.cpu() for key, value in actual.items()}
     # what a file does not hold is not compared: files may have fewer outputs than a family knows
     errors = {key: _error(value, tensors[key]) for key, value in actual.items() if key in tensors}
     outputs = {key for key in tensors if "state/" not in key and "out" in re.split("[/_]", key)}

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools" / "analysis"))
-from benchmark_points import main, synthetic_pillars, synthetic_room
+from benchmark_points import main
+
+from mmeffvit.analysis.points import synthetic_pillars, synthetic_room
 
 
 @pytest.fixture(autouse=True)
