@@ -46,6 +46,7 @@ FLOORS = (
     Floor(
         {
             "analysis": "parameters, MACs,\ntime and memory",
+            "deploy": "whole models\nas ONNX files",
             "swap": "puts a backbone into\na config of mmdet or mmseg",
         },
         "#fdecea",
@@ -100,6 +101,7 @@ FLOORS = (
             "structures": "labels and\nboxes of points",
             "files": "whole, or as\nthey were",
             "errors": "did you\nmean ...",
+            "runtime": "exported\nmodels",
             "version": "its number\nalone",
         },
         "#ece9f8",

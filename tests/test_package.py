@@ -16,14 +16,14 @@ ROOT = Path(__file__).parents[1]
 
 # floors of the house, lowest first; a module imports from its own floor or from below
 FLOORS = [
-    {"registry", "errors", "configs", "structures", "files", "version"},
+    {"registry", "errors", "configs", "structures", "files", "runtime", "version"},
     {"ops"},
     {"compat"},  # what mmcv's compiled operators are replaced by calls our ops
     {"layers"},
     {"models"},
     {"datasets", "demo_data", "checkpoint"},
     {"engine", "visualization", "testing", "classification"},
-    {"analysis", "swap"},
+    {"analysis", "deploy", "swap"},
 ]
 # what the package itself offers -> where it is from
 OFFERS = {

@@ -161,6 +161,7 @@ PARSED = {
     "tools/analysis/gpu_report.py": lambda args, words: None,
     "tools/analysis/model_zoo.py": lambda args, words: None,
     "tools/analysis/swap_zoo.py": lambda args, words: None,
+    "tools/export.py": check_prediction,
     "tools/export_onnx.py": lambda args, words: None,
     "tools/export_points.py": lambda args, words: None,
     "tools/build_object_database.py": lambda args, words: None,

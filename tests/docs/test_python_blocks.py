@@ -27,6 +27,7 @@ from .documents import ROOT, WALKED_THROUGH, python_blocks
 #: programs, by a line of theirs, that other tests run
 ELSEWHERE = {
     'torch.compile(mmeffvit.create_backbone("ravlt-tiny")': "models/backbones/test_compile.py",
+    'OnnxModel("digits.onnx")': "deploy/test_tool.py",
     "torch.onnx.export(program, dynamo=True)": "models/backbones/test_export.py",
     "@register_drawing(MyMixer)": "visualization/test_attention.py",
 }

@@ -1,0 +1,99 @@
+"""tools/export.py, the class that runs its files, and the script beside them."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+
+from mmeffvit import runtime
+from mmeffvit.checkpoint import write_checkpoint
+from mmeffvit.deploy.agreement import predict
+from tests.tools import runs
+
+CONFIG = f"""
+_base_ = {str(runs.ROOT / "configs/demo/secvit_cls_demo.py")!r}
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="mmeffvit.RAVLT",
+        arch=dict(
+            embed_dims=(8, 8, 16, 16),
+            depths=(1, 1, 1, 1),
+            num_heads=(1, 1, 2, 2),
+            mlp_ratios=(2, 2, 2, 2),
+            attention=("l", "l", "v", "v"),
+            layer_scale=(1, 1, 1, 1),
+        ),
+    ),
+    head=dict(in_channels=16),
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    folder = tmp_path_factory.mktemp("tool")
+    config = folder / "config.py"
+    config.write_text(CONFIG)
+    with DefaultScope.overwrite_default_scope("mmpretrain"):
+        torch.manual_seed(0)
+        model = MODELS.build(Config.fromfile(config).model).eval()
+    write_checkpoint(model.state_dict(), folder / "weights.pth")
+    with runs.main("export.py") as main:
+        main(
+            *(config, folder / "weights.pth", "--out", folder / "digits.onnx", "--script"),
+            *("--varies", "nothing", "--shape", 64, 64, "--openvino", "--count", 2),
+        )
+    return model, folder
+
+
+@pytest.mark.slow
+def test_class_and_script_predict_as_the_toolbox(exported):
+    model, folder = exported
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    expected = predict(model, image)["scores"]
+    onnx = runtime.OnnxModel(folder / "digits.onnx")
+    assert onnx.classes == [str(digit) for digit in range(10)]
+    found = onnx(image)
+    np.testing.assert_allclose(found["scores"], expected, atol=1e-5)
+    assert found["name"] == str(expected.argmax())
+
+    # in a process in which neither torch nor this package can be imported
+    np.save(folder / "image.npy", image)
+    alone = (
+        "import runpy, sys; sys.modules['torch'] = sys.modules['mmeffvit'] = None; "
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", alone, folder / "digits.py", folder / "image.npy"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(json.loads(done.stdout)["scores"], expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_what_is_there_is_left_alone(exported):
+    _, folder = exported
+    before = (folder / "digits.onnx").read_bytes()
+    with runs.main("export.py") as main, pytest.raises(SystemExit, match="--overwrite"):
+        main(folder / "config.py", folder / "weights.pth", "--out", folder / "digits.onnx")
+    assert (folder / "digits.onnx").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_images_of_another_kind_are_refused(exported):
+    _, folder = exported
+    onnx = runtime.OnnxModel(folder / "digits.onnx")
+    with pytest.raises(ValueError, match="uint8; got"):
+        onnx(np.zeros((64, 64, 3), np.float32))
