@@ -49,3 +49,15 @@ def conv_norm(in_dim: int, dim: int, kernel_size: int, stride: int, padding: int
     """A convolution, ``conv``, and a layer norm over channels with an eps of 1e-5, ``norm``."""
     conv = nn.Conv2d(in_dim, dim, kernel_size, stride=stride, padding=padding)
     return nn.Sequential(OrderedDict(conv=conv, norm=LayerNorm2d(dim, eps=1e-5)))
+
+
+def conv_patches(in_channels: int, dim: int, patch: int) -> nn.Sequential:
+    """Three convolutions that cut an image into patches of 12 or 16 pixels (CrossViT's dagger)."""
+    stride, padding, last_stride = {12: (3, 0, 1), 16: (2, 1, 2)}[patch]
+    return nn.Sequential(
+        nn.Conv2d(in_channels, dim // 4, 7, stride=4, padding=3),
+        nn.ReLU(),
+        nn.Conv2d(dim // 4, dim // 2, 3, stride=stride, padding=padding),
+        nn.ReLU(),
+        nn.Conv2d(dim // 2, dim, 3, stride=last_stride, padding=1),
+    )

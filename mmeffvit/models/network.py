@@ -131,7 +131,7 @@ class Network(BaseModule):
         """The published variant whose parameters have these names and shapes.
 
         A file that lacks a few of them (5 % at most) still is that variant's; loading it names what
-        is missing. One that lacks more than a tenth, even of what may be missing, is of none: the
+        is missing. One that lacks more than a fifth, even of what may be missing, is of none: the
         weights of a plain ViT are not those of a network around it. Where tables have the size of
         one variant and could be resized for another, it is the one whose size they have.
 
@@ -152,7 +152,7 @@ class Network(BaseModule):
             ):
                 missing = sum(whole.may_be_missing(key) is None for key in own.keys() - found)
                 counters = sum(key.endswith("num_batches_tracked") for key in own.keys() - found)
-                if missing <= 0.05 * len(own) and len(found) + counters >= 0.9 * len(own):
+                if missing <= 0.05 * len(own) and len(found) + counters >= 0.8 * len(own):
                     resized = sum(value.shape != own[key].shape for key, value in found.items())
                     lacking[variant] = missing, resized
         return min(lacking, key=lacking.__getitem__, default=None)

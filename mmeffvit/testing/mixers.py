@@ -22,6 +22,7 @@ SMALL_OPTIONS: dict[str, list[dict[str, Any]]] = {
         }
     ],
     "MaSAMixer": [{}, {"decomposed": True}],
+    "MSAConvMixer": [{"dilation": 2}],
     "NeighbourhoodMixer": [{"kernel_size": 3}],
     "PolylineMixer": [{}, {"decomposed": True}],
     "S3AMixer": [{"max_kernel": 3}],

@@ -170,3 +170,14 @@ model = dict(
             (result,) = model.test_step({"inputs": [image], "data_samples": [sample]})
     assert len(result.pred_instances) == 3
     assert result.pred_instances.masks.shape == (3, height, width)
+
+
+def test_maps_of_other_strides_are_joined():
+    joined = randomised(PlainToPyramid((3, 8), in_stride=16, out_strides=(8, 16, 32), concat=True))
+    single = PlainToPyramid(11, in_stride=16, out_strides=(8, 16, 32)).double()
+    single.load_state_dict(joined.state_dict())
+    fine, x = torch.randn(2, 3, 9, 13, dtype=torch.float64), maps_of((8,))[0]
+    resized = F.interpolate(fine, SIZE, mode="bilinear", align_corners=False)
+    expected = single([torch.cat((resized, x), 1)])
+    for actual, other in zip(joined([fine, x]), expected, strict=True):
+        torch.testing.assert_close(actual, other)

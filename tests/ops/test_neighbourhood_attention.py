@@ -548,3 +548,37 @@ def test_kernel_of_29_at_detection_size():
         torch.testing.assert_close(
             out[0, :, :, 0].flatten(0, 1)[token], weights @ values[tokens[token]]
         )
+
+
+@pytest.mark.parametrize("implementation", ["fused", "reference"])
+@pytest.mark.parametrize(
+    ("size", "kernel", "dilation"),
+    [((5, 8), (3, 3), 1), ((4, 11), (3, 5), 2), ((1, 1), (3, 3), 1), ((2, 3), (3, 3), 4)],
+)
+def test_zeros_beyond_the_map_are_keys(size, kernel, dilation, implementation):
+    """Windows that stay centred, of which a place beyond the map has a logit of zero."""
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, *size, 3, 4, dtype=torch.float64) for _ in range(3))
+    options = {"border": "zeros", "implementation": implementation}
+    out = neighbourhood_attention(q, k, v, kernel, dilation, **options)
+    for y in range(size[0]):
+        for x in range(size[1]):
+            logits, values = [], []
+            for i in range(-(kernel[0] // 2), kernel[0] // 2 + 1):
+                for j in range(-(kernel[1] // 2), kernel[1] // 2 + 1):
+                    row, column = y + dilation * i, x + dilation * j
+                    inside = 0 <= row < size[0] and 0 <= column < size[1]
+                    key, value = (
+                        t[:, row, column] * 1 if inside else 0 * t[:, 0, 0] for t in (k, v)
+                    )
+                    logits.append((q[:, y, x] * key).sum(-1) / 2)
+                    values.append(value)
+            weights = torch.stack(logits, -1).softmax(-1)
+            expected = (weights[..., None] * torch.stack(values, -2)).sum(-2)
+            torch.testing.assert_close(out[:, y, x], expected)
+
+
+def test_borders_are_known():
+    q = torch.randn(1, 3, 3, 1, 2)
+    with pytest.raises(ValueError, match="border must be 'shift' or 'zeros', got 'clamp'"):
+        neighbourhood_attention(q, q, q, 3, border="clamp")

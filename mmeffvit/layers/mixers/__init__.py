@@ -9,6 +9,7 @@ from mmeffvit.layers.mixers.fusion import FusionMixer
 from mmeffvit.layers.mixers.gated_conv import GatedConvMixer
 from mmeffvit.layers.mixers.local_conv import LocalConvMixer
 from mmeffvit.layers.mixers.masa import ManhattanAttention, MaSAMixer
+from mmeffvit.layers.mixers.msa_conv import MSAConvMixer
 from mmeffvit.layers.mixers.neighbourhood import NeighbourhoodAttention, NeighbourhoodMixer
 from mmeffvit.layers.mixers.polyline import PathSteps, PolylineAttention, PolylineMixer
 from mmeffvit.layers.mixers.pooled import PooledAttention, PooledMixer
@@ -21,6 +22,7 @@ from mmeffvit.layers.mixers.rala import (
 from mmeffvit.layers.mixers.rela import LinearAttention, RELAMixer
 from mmeffvit.layers.mixers.s3a import S3AMixer, SparseScanAttention
 from mmeffvit.layers.mixers.sec import SECAttention, SECMixer
+from mmeffvit.layers.mixers.shared_lepe import SharedLePEMixer
 from mmeffvit.layers.mixers.softmax import SoftmaxAttention, SoftmaxMixer
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "GroupAttention",
     "LinearAttention",
     "LocalConvMixer",
+    "MSAConvMixer",
     "MaSAMixer",
     "ManhattanAttention",
     "NeighbourhoodAttention",
@@ -54,6 +57,7 @@ __all__ = [
     "S3AMixer",
     "SECAttention",
     "SECMixer",
+    "SharedLePEMixer",
     "SoftmaxAttention",
     "SoftmaxMixer",
     "SparseScanAttention",

@@ -3,6 +3,7 @@
 from mmeffvit.models.backbones.base import BaseBackbone
 from mmeffvit.models.backbones.conv_pyramid import ConvPyramid, PyramidViT
 from mmeffvit.models.backbones.crossformer import CrossFormer
+from mmeffvit.models.backbones.crossvit import CrossViT
 from mmeffvit.models.backbones.cswin import CSWin
 from mmeffvit.models.backbones.dinat import NAT, DiNAT
 from mmeffvit.models.backbones.dinat_s import DiNAT_s
@@ -11,6 +12,7 @@ from mmeffvit.models.backbones.plain import PlainViT
 from mmeffvit.models.backbones.ppma import PPMA
 from mmeffvit.models.backbones.pyramid import Pyramid
 from mmeffvit.models.backbones.ravlt import RAVLT
+from mmeffvit.models.backbones.resformer import ResFormer
 from mmeffvit.models.backbones.rmt import RMT
 from mmeffvit.models.backbones.secvit import SecViT
 from mmeffvit.models.backbones.ssvit import SSViT
@@ -27,12 +29,14 @@ __all__ = [
     "CSWin",
     "ConvPyramid",
     "CrossFormer",
+    "CrossViT",
     "DiNAT",
     "DiNAT_s",
     "FaViT",
     "PlainViT",
     "Pyramid",
     "PyramidViT",
+    "ResFormer",
     "SSViT",
     "SecViT",
     "UniFormer",

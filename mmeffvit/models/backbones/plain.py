@@ -120,8 +120,7 @@ class PlainViT(BaseBackbone):
         **kwargs: Any,
     ):
         super().__init__(arch, *args, **kwargs)
-        arch = self.arch
-        dim, extra = arch["embed_dims"], arch["extra_tokens"]
+        dim, extra = self.arch["embed_dims"], self.arch["extra_tokens"]
         if out_type not in ("map", "class_token") or (out_type == "class_token" and not extra):
             raise ValueError(
                 "out_type must be 'map', or 'class_token' where there are extra_tokens; got "
@@ -129,10 +128,11 @@ class PlainViT(BaseBackbone):
             )
         self.out_type = out_type
         self.patch_embed = self.make_patch_embed(self.in_channels, dim)
-        side = arch["image_size"] // arch["patch_size"]
+        # 0 of networks whose positions have no size
+        side = self.arch.get("image_size", 0) // self.arch["patch_size"]
         self.position = self.make_position(dim, (side, side), extra)
         self.extra_tokens = nn.Embedding(extra, dim) if extra else None
-        last_block = max(arch["depth"] - 1, 1)
+        last_block = max(self.arch["depth"] - 1, 1)
         self.blocks = nn.ModuleList(
             self.make_block(i, self.drop_path_rate * i / last_block, **(block_options or {}))
             for i in range(self.num_built_stages)
@@ -164,20 +164,19 @@ class PlainViT(BaseBackbone):
         """
         return plain_block(self.arch, index, drop_path, **options)
 
+    def make_context(self, x: Tensor, size: tuple[int, int]) -> MapContext:
+        """What blocks know of places: of tokens `x` that belong to a map of `size`."""
+        return MapContext.of(x)
+
     def make_head(self, num_classes: int) -> nn.Module:
         return LinearClassifier(self.out_channels[-1], num_classes)
 
     def reset_parameters(self) -> None:
-        """Draw linear layers (1x1 convolutions) and extra tokens from a normal of std 0.02.
-
-        The embedding of patches keeps PyTorch's default, as in timm.
-        """
+        """Draw 1x1 convolutions and extra tokens from a normal of std 0.02; the rest as in timm."""
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.trunc_normal_(module.weight, std=0.02)
         draw_linear_layers(self)
-
-    # -- contract ----------------------------------------------------------------------------------
 
     def check_arch(self) -> None:
         if self.arch["extra_tokens"] and any(per_block(self.arch, "window_sizes")):
@@ -234,7 +233,7 @@ class PlainViT(BaseBackbone):
             extra = self.extra_tokens.weight + self.position.of_extra_tokens()
             extra = extra.T[None, :, None].expand(x.shape[0], -1, -1, -1)
             x = map_layout(torch.cat((extra.to(x.dtype), x.flatten(2).unsqueeze(2)), 3))
-        context = MapContext.of(x)
+        context = self.make_context(x, size)
         outs = []
         for i, block in enumerate(self.blocks):
             x = self.run_block(block, x, context)

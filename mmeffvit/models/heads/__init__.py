@@ -4,12 +4,19 @@ import warnings
 
 from mmeffvit.models.heads.classifiers import (
     BatchNormClassifier,
+    BranchClassifier,
     ConvClassifier,
     LinearClassifier,
     NormClassifier,
 )
 
-__all__ = ["BatchNormClassifier", "ConvClassifier", "LinearClassifier", "NormClassifier"]
+__all__ = [
+    "BatchNormClassifier",
+    "BranchClassifier",
+    "ConvClassifier",
+    "LinearClassifier",
+    "NormClassifier",
+]
 
 
 def __getattr__(name: str):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -154,6 +155,39 @@ class LinearClassifier(BaseModule):
     def forward(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
         """Logits (B, num_classes) of a (B, C, H, W) map, or of the last one of a tuple."""
         return self.fc(last_map(feats).mean((2, 3)))
+
+
+class BranchClassifier(BaseModule):
+    """A linear layer per map, averages first; the logits are their mean: the head of CrossViT.
+
+    Args:
+        in_channels: Channels of each map of the backbone, which may be of one pixel.
+        num_classes: Number of classes.
+        init_cfg: Of mmengine.
+        **kwargs: Of the next class, where a sub-class joins this one with a toolbox's head.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        num_classes: int = 1000,
+        init_cfg: dict | None = None,
+        **kwargs,
+    ):
+        super().__init__(init_cfg=init_cfg, **kwargs)
+        self.fcs = nn.ModuleList(nn.Linear(dim, num_classes) for dim in in_channels)
+        for fc in self.fcs:
+            nn.init.trunc_normal_(fc.weight, std=0.02)
+            nn.init.zeros_(fc.bias)
+
+    def pre_logits(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Maps (B, C_i, H_i, W_i) to what the layers make logits of, (B, C_i) each."""
+        return tuple(x.mean((2, 3)) for x in feats)
+
+    def forward(self, feats: Sequence[Tensor]) -> Tensor:
+        """Logits (B, num_classes); `feats` as in :meth:`pre_logits`."""
+        pairs = zip(self.fcs, self.pre_logits(feats), strict=True)
+        return torch.stack([fc(x) for fc, x in pairs]).mean(0)
 
 
 def last_map(feats: Tensor | Sequence[Tensor]) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -53,18 +54,23 @@ class PlainToPyramid(BaseModule):
     - `in_channels` is a sequence: each level has **a map of its own**, earlier blocks for finer
       levels, as segmentors on BEiT have it (arXiv 2106.08254).
 
+    - `concat`: all levels are made from **all maps**, of any strides: brought bilinearly to the
+      size of the last one, whose stride is `in_stride`, and joined. Two branches want it.
+
     With `out_channels` the transposed convolutions halve the channels, and a 1x1 and a 3x3
     convolution, without biases and with a LayerNorm after each, bring every level to
     `out_channels`, as heads on FPN want it. Without, channels stay as they are, as UPerNet wants
     it.
 
     Args:
-        in_channels: Channels of the last map, or of all maps, one for each of `out_strides`.
+        in_channels: Channels of the last map, or of all maps, one for each of `out_strides`, or
+            with `concat` one for each map.
         out_channels: Channels of every level, or None to keep those of the maps.
         in_stride: Stride of the maps: the patch size.
         out_strides: Strides of the levels, each a power of two times `in_stride`.
         num_outs: Number of maps that leave, if more than levels: the last one is then sampled at
             every second row and column, again and again, as mmdet's FPN does for its RPN.
+        concat: Whether maps are joined.
         init_cfg: Of mmengine.
 
     Raises:
@@ -81,9 +87,13 @@ class PlainToPyramid(BaseModule):
         in_stride: float = 16,
         out_strides: Sequence[float] = (4, 8, 16, 32),
         num_outs: int | None = None,
+        concat: bool = False,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
+        self.concat = concat
+        if concat:
+            in_channels = sum(in_channels)
         self.from_last = isinstance(in_channels, int)
         widths = [in_channels] * len(out_strides) if self.from_last else list(in_channels)
         if not widths or len(widths) != len(out_strides):
@@ -112,12 +122,16 @@ class PlainToPyramid(BaseModule):
         """Resample.
 
         Args:
-            maps: (B, C_i, H, W) of one stride; of several, only the last is read if `in_channels`
-                is a number.
+            maps: (B, C_i, H, W) of one stride, or with `concat` of any; of several, only the last
+                is read if `in_channels` is a number.
 
         Returns:
             `num_outs` maps, finest first.
         """
+        if self.concat:
+            size = maps[-1].shape[-2:]
+            resized = [F.interpolate(x, size, mode="bilinear") for x in maps[:-1]]
+            maps = [torch.cat((*resized, maps[-1]), 1)]
         if self.from_last:
             maps = [maps[-1]] * len(self.levels)
         elif len(maps) != len(self.levels):

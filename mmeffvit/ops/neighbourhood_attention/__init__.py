@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmeffvit.ops import dispatch
@@ -16,6 +17,7 @@ from mmeffvit.ops.neighbourhood_attention.reference import (
     neighbourhood_attention_reference,
 )
 from mmeffvit.ops.neighbourhood_attention.tiles import check_windows
+from mmeffvit.ops.tables import refuse_jit_trace
 
 __all__ = ["neighbour_positions", "neighbour_tokens", "neighbourhood_attention"]
 
@@ -37,6 +39,7 @@ def neighbourhood_attention(
     *,
     bias: Tensor | None = None,
     scale: float | None = None,
+    border: str = "shift",
     implementation: str | None = None,
 ) -> Tensor:
     """Softmax attention of every query to the k_h x k_w tokens around it.
@@ -58,6 +61,9 @@ def neighbourhood_attention(
         bias: (h, 2 k_h - 1, 2 k_w - 1) added to the logits, by the rank of the key minus that of
             the query plus ``kernel - 1`` on each axis; ranks count the positions of a phase.
         scale: Factor of the products of queries and keys; ``d ** -0.5`` if None.
+        border: ``'shift'``: as above. ``'zeros'``: windows stay centred, and places beyond the map
+            of the queries have keys and values of zeros, which take part in the softmax
+            (convolutions with attention, arXiv 2310.04134); any map will do.
         implementation: ``'fused'``, ``'reference'`` or ``'natten'``; see `mmeffvit.ops.dispatch`.
 
     Returns:
@@ -65,17 +71,41 @@ def neighbourhood_attention(
 
     Raises:
         ValueError: Shapes do not fit each other, a kernel is even or not positive, a dilation is
-            not positive, or ``kernel * dilation`` is larger than the map of the keys.
+            not positive, ``kernel * dilation`` is larger than the map of the keys, or the border is
+            another.
     """
+    if border not in ("shift", "zeros"):
+        raise ValueError(f"border must be 'shift' or 'zeros', got {border!r}")
     kernel, dilation = _pair("kernel", kernel), _pair("dilation", dilation)
     _check_shapes(q, k, v, kernel, bias)
+    height, width = q.shape[1:3]
+    before = [d * (side // 2) if border == "zeros" else 0 for side, d in zip(kernel, dilation)]
+    if border == "zeros":
+        q, k, v = _framed(q, k[:, :height, :width], v[:, :height, :width], before, dilation)
     if not torch.compiler.is_compiling():
         # a trace's sizes may be symbolic: its node checks them when it runs
         check_windows(q.shape[1:3], k.shape[1:3], kernel, dilation)
     arguments = (q, k, v, kernel, dilation)
-    return dispatch.run(
+    out = dispatch.run(
         "neighbourhood_attention", implementation, *arguments, bias=bias, scale=scale
     )
+    return out if border == "shift" else out[:, before[0] :, before[1] :]
+
+
+def _framed(
+    q: Tensor, k: Tensor, v: Tensor, before: Sequence[int], dilation: tuple[int, int]
+) -> tuple[Tensor, ...]:
+    """Zeros around keys and values, so wide that no window of an inner query is shifted.
+
+    Queries get those above and on the left alone: they are the top left of the map of the keys.
+    """
+    if not torch.compiler.is_compiling():
+        refuse_jit_trace()
+    # on an axis shorter than the dilation not all phases are there: the frame is longer at its end
+    after = [n + torch.sym_max(0, d - side) for n, d, side in zip(before, dilation, q.shape[1:3])]
+    around = (0, 0, 0, 0, before[1], after[1], before[0], after[0])
+    q = F.pad(q, (0, 0, 0, 0, before[1], 0, before[0], 0))
+    return q, F.pad(k, around), F.pad(v, around)
 
 
 def _check_shapes(

@@ -80,6 +80,23 @@ ARCHS = {
         "conv_stem": False,
         "layer_scale": 0.5,
     },
+    "crossvit": {
+        "embed_dims": (16, 24),
+        "depths": ((1, 1, 0), (1, 1, 0)),
+        "num_heads": (2, 2),
+        "mlp_ratios": (1, 1),
+        "patch_sizes": (12, 16),
+        "image_sizes": (60, 48),
+        "conv_stem": False,
+    },
+    "resformer": {
+        "embed_dims": 16,
+        "depth": 2,
+        "num_heads": 2,
+        "mlp_ratio": 1,
+        "patch_size": 16,
+        "extra_tokens": 1,
+    },
     "hybrid": {
         **_SHARED,
         "mixers": (
