@@ -10,6 +10,7 @@ from mmeffvit.ops.depthwise_conv import depthwise_conv2d
 from mmeffvit.ops.dilated_summaries import dilated_summaries, summary_attention
 from mmeffvit.ops.dispatch import UnavailableImplementationError, explain, implementations, select
 from mmeffvit.ops.group_attention import group_attention
+from mmeffvit.ops.grouped_attention import cluster_sizes, grouped_attention
 from mmeffvit.ops.manhattan_attention import ManhattanDecay, decay_rates, manhattan_attention
 from mmeffvit.ops.map_window_attention import map_window_attention
 from mmeffvit.ops.maps import layer_norm_2d, map_layout
@@ -31,7 +32,7 @@ from mmeffvit.ops.rotary import (
     rotary_table_2d,
     rotary_table_of_positions,
 )
-from mmeffvit.ops.sec_attention import cluster_sizes, sec_attention, sec_cluster_ids
+from mmeffvit.ops.sec_attention import sec_attention, sec_cluster_ids
 from mmeffvit.ops.sparse_scan import ScanStep, sparse_scan_attention, sparse_scan_steps
 from mmeffvit.ops.strided_conv import strided_conv2d
 
@@ -48,6 +49,7 @@ __all__ = [
     "dilated_summaries",
     "explain",
     "group_attention",
+    "grouped_attention",
     "implementations",
     "layer_norm_2d",
     "linear_attention",

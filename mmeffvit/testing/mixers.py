@@ -21,6 +21,7 @@ SMALL_OPTIONS: dict[str, list[dict[str, Any]]] = {
             ]
         }
     ],
+    "GroupMixer": [{"num_groups": 4}],
     "MaSAMixer": [{}, {"decomposed": True}],
     "MSAConvMixer": [{"dilation": 2}],
     "NeighbourhoodMixer": [{"kernel_size": 3}],

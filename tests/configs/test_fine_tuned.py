@@ -11,6 +11,7 @@ NETWORKS = {
     "crossvit": ("crossvit", "small"),
     "msa_conv": ("", None),
     "resformer": ("resformer", "small"),
+    "sret": ("sret", "small"),
 }
 PATHS = {
     "crossvit": (
@@ -24,6 +25,10 @@ PATHS = {
     "resformer": (
         "mask-rcnn_resformer-s_ms-3x_coco.py",
         "upernet_resformer-s_8xb2-160k_ade20k-512x512.py",
+    ),
+    "sret": (
+        "mask-rcnn_sret-s_fpn_1x_coco.py",
+        "upernet_sret-s_8xb2-160k_ade20k-512x512.py",
     ),
 }
 

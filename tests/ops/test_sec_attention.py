@@ -92,7 +92,7 @@ def test_second_derivative_of_the_gathers():
     tensors = [t.requires_grad_() for t in inputs(6, heads=1, dim=4, batch=1, dtype=torch.float64)]
 
     def first_cluster_rows(q, k, v):
-        from mmeffvit.ops.sec_attention.fused import _PermuteRows
+        from mmeffvit.ops.grouped_attention.fused import _PermuteRows
 
         index = torch.tensor([3, 0, 5, 1, 2, 4])
         return _PermuteRows.apply(v.reshape(6, 4) ** 3, index, index.argsort())

@@ -7,6 +7,7 @@ from mmeffvit.layers.mixers.deformable import DeformableAttention, DeformableMix
 from mmeffvit.layers.mixers.factorization import FactorizationMixer
 from mmeffvit.layers.mixers.fusion import FusionMixer
 from mmeffvit.layers.mixers.gated_conv import GatedConvMixer
+from mmeffvit.layers.mixers.grouped import GroupedAttention, GroupMixer
 from mmeffvit.layers.mixers.local_conv import LocalConvMixer
 from mmeffvit.layers.mixers.masa import ManhattanAttention, MaSAMixer
 from mmeffvit.layers.mixers.msa_conv import MSAConvMixer
@@ -36,6 +37,8 @@ __all__ = [
     "GatedConvMixer",
     "GatedSoftmaxMixer",
     "GroupAttention",
+    "GroupMixer",
+    "GroupedAttention",
     "LinearAttention",
     "LocalConvMixer",
     "MSAConvMixer",

@@ -15,6 +15,7 @@ from mmeffvit.models.backbones.ravlt import RAVLT
 from mmeffvit.models.backbones.resformer import ResFormer
 from mmeffvit.models.backbones.rmt import RMT
 from mmeffvit.models.backbones.secvit import SecViT
+from mmeffvit.models.backbones.sret import SReT
 from mmeffvit.models.backbones.ssvit import SSViT
 from mmeffvit.models.backbones.uniformer import UniFormer
 from mmeffvit.models.backbones.vit_comer import ViTCoMer
@@ -37,6 +38,7 @@ __all__ = [
     "Pyramid",
     "PyramidViT",
     "ResFormer",
+    "SReT",
     "SSViT",
     "SecViT",
     "UniFormer",

@@ -60,7 +60,7 @@ class Pyramid(BaseBackbone):
         self.stem = self.make_stem(self.in_channels, dims[0])
         self.stages = nn.ModuleList()
         for stage in range(self.num_built_stages):
-            merge = self.make_merge(dims[stage - 1], dims[stage]) if stage else nn.Identity()
+            merge = self.make_stage_merge(stage) if stage else nn.Identity()
             before = sum(depths[:stage])
             blocks = [
                 self.make_block(
@@ -83,6 +83,10 @@ class Pyramid(BaseBackbone):
     def make_stem(self, in_channels: int, dim: int) -> nn.Module:
         """Images (B, C, H, W) to (B, dim, ceil(H/4), ceil(W/4)), `size_divisor` allowing."""
         raise NotImplementedError
+
+    def make_stage_merge(self, stage: int) -> nn.Module:
+        """What leads to a stage, from 1; for networks whose merges differ in more than channels."""
+        return self.make_merge(*self.arch["embed_dims"][stage - 1 : stage + 1])
 
     def make_merge(self, in_dim: int, dim: int) -> nn.Module:
         """What halves a map between two stages, rounding up."""

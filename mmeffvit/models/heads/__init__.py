@@ -8,6 +8,7 @@ from mmeffvit.models.heads.classifiers import (
     ConvClassifier,
     LinearClassifier,
     NormClassifier,
+    PooledNormClassifier,
 )
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "ConvClassifier",
     "LinearClassifier",
     "NormClassifier",
+    "PooledNormClassifier",
 ]
 
 

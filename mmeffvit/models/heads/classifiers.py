@@ -102,6 +102,14 @@ class NormClassifier(BaseModule):
         return self.fc(self.pre_logits(feats))
 
 
+class PooledNormClassifier(NormClassifier):
+    """Global average, layer norm, linear layer: `NormClassifier` in the order of SReT."""
+
+    def pre_logits(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
+        """(B, C), of a map (B, C, H, W) or of the last one of a tuple."""
+        return self.norm(last_map(feats).mean((2, 3)))
+
+
 class BatchNormClassifier(BaseModule):
     """Batch norm, global average, linear layer to class logits: the head of UniFormer.
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from mmeffvit.ops import dispatch
+from mmeffvit.ops.grouped_attention import cluster_sizes
 from mmeffvit.ops.sec_attention.fused import sec_attention_fused
-from mmeffvit.ops.sec_attention.reference import (
-    cluster_sizes,
-    sec_attention_reference,
-    sec_cluster_ids,
-)
+from mmeffvit.ops.sec_attention.reference import sec_attention_reference, sec_cluster_ids
 from mmeffvit.ops.shapes import check_qkv
 
 __all__ = ["cluster_sizes", "sec_attention", "sec_cluster_ids"]

@@ -6,18 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmeffvit.ops.grouped_attention.reference import cluster_sizes
 from mmeffvit.ops.precision import autocast_disabled, in_full, in_full_precision
-
-
-def cluster_sizes(num_tokens: int, num_clusters: int) -> list[int]:
-    """Sizes of near-equal clusters in ascending order of similarity: they differ by one at most.
-
-    >>> cluster_sizes(10, 4)
-    [3, 3, 2, 2]
-    """
-    clusters = max(1, min(num_clusters, num_tokens))
-    size, larger = divmod(num_tokens, clusters)
-    return [size + 1] * larger + [size] * (clusters - larger)
 
 
 def token_order(k: Tensor) -> Tensor:

@@ -97,6 +97,16 @@ ARCHS = {
         "patch_size": 16,
         "extra_tokens": 1,
     },
+    "sret": {
+        "embed_dims": (16, 16, 32, 64),
+        "depths": (0, 1, 1, 1),
+        "num_heads": (1, 2, 4, 4),
+        "groups": ((1, 1), (4, 2), (2, 1), (1, 1)),
+        "mlp_ratio": 1.3,
+        "nll_ratio": 1,
+        "loops": 2,
+        "image_size": 64,
+    },
     "hybrid": {
         **_SHARED,
         "mixers": (
