@@ -148,7 +148,7 @@ def record_mixers(
     Args:
         backbone: Any `PyramidViT`, or a network with ``stages`` that hold token mixers.
         image: (1, 3, H, W), normalised.
-        stages: Stages from 0; None for all.
+        stages: Stages from 0; None for all that have mixers.
         blocks: Blocks of each of them, from 0 or, if negative, from the last.
 
     Returns:
@@ -159,7 +159,8 @@ def record_mixers(
     """
     mixers = find_mixers(backbone)
     chosen = {}
-    for stage in range(len(mixers)) if stages is None else stages:
+    every = [stage for stage, found in enumerate(mixers) if found]
+    for stage in every if stages is None else stages:
         if not 0 <= stage < len(mixers):
             raise ValueError(
                 f"there is no stage {stage}: {type(backbone).__name__} has the stages 0 to "
@@ -190,7 +191,7 @@ def record_mixers(
             len(mixers[stage]),
             strides[stage],
             mixer,
-            *inputs[mixer],
+            *inputs[mixer][:2],
             *((tokens[mixer][:3], tokens[mixer][3]) if mixer in tokens else (None,)),
         )
         for (stage, block), mixer in chosen.items()
