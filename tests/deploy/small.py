@@ -92,19 +92,6 @@ def mask_rcnn():
     return _two_stage("configs/secvit/mask-rcnn_secvit-t_fpn_1x_coco.py", heads=1)
 
 
-def cascade_mask_rcnn():
-    return _two_stage("configs/secvit/cascade-mask-rcnn_secvit-t_fpn_ms-3x_coco.py", heads=3)
-
-
-def semantic_fpn():
-    model = load("configs/secvit/fpn_secvit-t_8xb2-80k_ade20k-512x512.py").model
-    model.backbone = {**BACKBONE, "out_indices": (0, 1, 2, 3)}
-    model.neck.update(in_channels=[8, 16, 32, 64], out_channels=CHANNELS)
-    model.decode_head.update(in_channels=[CHANNELS] * 4, channels=CHANNELS, num_classes=5)
-    built = build(model, "mmseg")
-    return calibrate(built, {built.decode_head.conv_seg: (0.0, 3.0)})
-
-
 def upernet():
     model = load("configs/secvit/upernet_secvit-t_8xb2-160k_ade20k-512x512.py").model
     model.backbone = {**BACKBONE, "out_indices": (0, 1, 2, 3)}

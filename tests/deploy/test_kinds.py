@@ -8,14 +8,7 @@ from mmeffvit.runtime import OnnxModel
 
 from . import small
 
-KINDS = (
-    "retinanet",
-    "mask_rcnn",
-    "cascade_mask_rcnn",
-    "semantic_fpn",
-    "upernet",
-    "classifier",
-)
+KINDS = ("retinanet", "mask_rcnn", "upernet", "classifier")
 
 
 @pytest.fixture(scope="module", params=KINDS)
