@@ -27,6 +27,7 @@ def parse_args(argv=None):
         help="resume from a checkpoint, or without a value from the last whole one in the work dir",
     )
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision (CUDA)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile of the backbone")
     parser.add_argument(
         "--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size"
     )
@@ -43,6 +44,8 @@ def main(argv=None):
     print(command_line.dataset_report(cfg), end="\n" * ("dataset_swap" in cfg))
     if args.amp:
         launch.enable_amp(cfg)
+    if args.compile:
+        launch.enable_compile(cfg)
     if args.auto_scale_lr:
         launch.enable_auto_scale_lr(cfg)
 

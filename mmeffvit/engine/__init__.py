@@ -2,6 +2,7 @@
 
 from mmeffvit.engine.hooks import (
     CheckInvalidLossHook,
+    CompileBackboneHook,
     ReproducibleResumeHook,
     SafeCheckpointHook,
 )
@@ -10,6 +11,7 @@ from mmeffvit.engine.point_metrics import PointDetMetric, PointSegMetric
 
 __all__ = [
     "CheckInvalidLossHook",
+    "CompileBackboneHook",
     "LayerDecayOptimWrapperConstructor",
     "PointDetMetric",
     "PointSegMetric",

@@ -114,6 +114,13 @@ def enable_amp(cfg: Config) -> None:
     cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
 
 
+def enable_compile(cfg: Config) -> None:
+    """Train with a compiled backbone, by `CompileBackboneHook`; a config's own stays."""
+    hooks = list(cfg.get("custom_hooks") or [])
+    if "CompileBackboneHook" not in map(type_name, hooks):
+        cfg.custom_hooks = [*hooks, {"type": "mmeffvit.CompileBackboneHook"}]
+
+
 def enable_auto_scale_lr(cfg: Config) -> None:
     """Scale the learning rate by the real batch size over the one that it was chosen for."""
     if "base_batch_size" not in (cfg.get("auto_scale_lr") or {}):

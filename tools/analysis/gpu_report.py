@@ -42,12 +42,22 @@ def parse_args(argv=None):
         metavar="DIR",
         help="golden files",
     )
-    args = parser.parse_args(argv)
-    if args.device is None:
-        args.device = "cuda" if torch.cuda.is_available() else "cpu"
-        if args.device == "cpu" and not args.tiny:
-            parser.error("there is no GPU here; --tiny runs on a CPU, as does --device cpu")
-    return args
+    return parser.parse_args(argv)
+
+
+def find_device(args):
+    """The device that was asked for, or the GPU; a CPU is for --tiny alone.
+
+    Raises:
+        ValueError: There is no GPU.
+    """
+    if args.device is not None:
+        return args.device
+    if torch.cuda.is_available():
+        return "cuda"
+    if args.tiny:
+        return "cpu"
+    raise ValueError("there is no GPU here; --tiny runs on a CPU, as does --device cpu")
 
 
 def main(argv=None):
@@ -55,10 +65,11 @@ def main(argv=None):
     args = parse_args(argv)
     from mmeffvit.analysis import gpu_report
 
+    device = find_device(args)
     sizes = gpu_report.TINY if args.tiny else gpu_report.FULL
-    items = gpu_report.plan(sizes, args.device, list(args.goldens.glob("*.npz")))
+    items = gpu_report.plan(sizes, device, list(args.goldens.glob("*.npz")))
     args.out.mkdir(parents=True, exist_ok=True)
-    environment = describe_environment(args.device)
+    environment = describe_environment(device)
     rows = gpu_report.run(items, args.out / "report.csv", args.minutes, environment)
     gpu_report.write_page(rows, args.out / "report.md")
     wrong = [row for row in rows if row["verdict"] in ("failed", "too large")]
@@ -67,4 +78,8 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,7 +1,13 @@
 """Hooks for mmengine's Runner."""
 
 from mmeffvit.engine.hooks.checkpoint import SafeCheckpointHook
+from mmeffvit.engine.hooks.compile_backbone import CompileBackboneHook
 from mmeffvit.engine.hooks.invalid_loss import CheckInvalidLossHook
 from mmeffvit.engine.hooks.reproducible_resume import ReproducibleResumeHook
 
-__all__ = ["CheckInvalidLossHook", "ReproducibleResumeHook", "SafeCheckpointHook"]
+__all__ = [
+    "CheckInvalidLossHook",
+    "CompileBackboneHook",
+    "ReproducibleResumeHook",
+    "SafeCheckpointHook",
+]
