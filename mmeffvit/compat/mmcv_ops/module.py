@@ -82,13 +82,22 @@ def install() -> bool:
 
 def _build() -> StandIns:
     """The module with all stand-ins: the public functions of the operator families."""
-    from mmeffvit.compat.mmcv_ops import deform_attn, deform_conv, focal, nms, psa, resample, roi
+    from mmeffvit.compat.mmcv_ops import (
+        deform_attn,
+        deform_conv,
+        focal,
+        nms,
+        psa,
+        resample,
+        roi,
+        rotated,
+    )
 
     module = StandIns(NAME, "Stand-ins of mmeffvit for mmcv's compiled operators.")
     # mmengine's report of the environment looks the module up with find_spec, which wants a spec.
     module.__spec__ = importlib.machinery.ModuleSpec(NAME, loader=None, origin="mmeffvit")
     module.get_compiler_version = module.get_compiling_cuda_version = _not_compiled
-    for family in (nms, roi, focal, deform_conv, deform_attn, psa, resample):
+    for family in (nms, roi, rotated, focal, deform_conv, deform_attn, psa, resample):
         for name, function in vars(family).items():
             own = getattr(function, "__module__", None) == family.__name__
             if own and isinstance(function, types.FunctionType) and not name.startswith("_"):

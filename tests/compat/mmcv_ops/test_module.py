@@ -45,9 +45,9 @@ def test_looks_like_an_extension():
 def test_an_operator_that_is_not_covered_says_so_when_it_is_called():
     boxes = torch.zeros(1, 5)
     with pytest.raises(module.MissingOperatorError) as error:
-        ops.box_iou_rotated(boxes, boxes)
+        ops.box_iou_quadri(boxes, boxes)
     message = str(error.value)
-    assert "'box_iou_rotated'" in message
+    assert "'box_iou_quadri'" in message
     assert "pip install --no-build-isolation --no-cache-dir" in message
     assert "torch < 2.15" in message
 
