@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmeffvit.ops.grouped_attention.reference import cluster_sizes
 from mmeffvit.ops.grouped_attention.traced import grouped_attention_traced
+from mmeffvit.ops.tables import refuse_jit_trace
 
 
 class _PermuteRows(torch.autograd.Function):
@@ -38,10 +39,12 @@ def grouped_attention_fused(
         # lists of sizes and two calls would bind the graph to one number of tokens
         return grouped_attention_traced(q, k, v, num_groups, order, scale=scale)
     batch, tokens, heads, head_dim = q.shape
-    sizes = cluster_sizes(tokens, num_groups)
-    if len(sizes) == 1:
+    if num_groups > 1:
+        refuse_jit_trace()
+    if num_groups <= 1 or tokens == 1:
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
         return F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
+    sizes = cluster_sizes(tokens, num_groups)
     if order is None:
         q, k, v = (t.transpose(1, 2).flatten(0, 1) for t in (q, k, v))
         out = _in_runs(q, k, v, sizes, scale)

@@ -105,7 +105,7 @@ ARCHS = {
         "mlp_ratio": 1.3,
         "nll_ratio": 1,
         "loops": 2,
-        "image_size": 64,
+        "image_size": 40,
     },
     "hybrid": {
         **_SHARED,
