@@ -5,6 +5,7 @@ import io
 import os
 import pathlib
 import pickle
+import shutil
 import sys
 import types
 from collections import OrderedDict, defaultdict
@@ -23,9 +24,10 @@ from mmengine.runner.checkpoint import _load_checkpoint_with_prefix
 from mmengine.structures import InstanceData
 from torch import nn
 
-from mmeffvit.checkpoint import CheckpointError, read_checkpoint
+from mmeffvit.checkpoint import CheckpointError, by_name, read_checkpoint
 from mmeffvit.compat import imports, pickles
 from mmeffvit.files import TRUSTED_FILES, RefusedError, UnreadableError
+from mmeffvit.models.weights import find_weights_file
 from tests.engine import toy
 from tests.tools import runs
 
@@ -123,6 +125,15 @@ def as_pavi(evil, monkeypatch):
     return "pavi://net"
 
 
+def as_mmeffvit(evil, monkeypatch):
+    """A file of the catalogue, where a stranger has put another one."""
+    monkeypatch.setenv("MMEFFVIT_HOME", str(evil.parent / "home"))
+    file = find_weights_file("cswin-tiny/in1k")
+    by_name.folder_of(file).mkdir(parents=True)
+    shutil.copy(evil, by_name.folder_of(file) / file.file_name)
+    return f"mmeffvit://{file.name}"
+
+
 def as_local(evil, monkeypatch):
     return str(evil)
 
@@ -137,6 +148,7 @@ SCHEMES = [
     as_mmcls,
     as_ceph,
     as_pavi,
+    as_mmeffvit,
 ]
 
 
@@ -148,6 +160,7 @@ def test_every_scheme_is_tried(evil, monkeypatch):
         "http://",
         "https://",
         "mmcls://",
+        "mmeffvit://",
         "modelzoo://",
         "open-mmlab://",
         "openmmlab://",

@@ -256,7 +256,7 @@ class EvilArray:
 @pytest.mark.parametrize("evil", [Evil(), EvilArray(), np.load, {"data_list": [Evil()]}])
 def test_pickle_files_run_no_code(waymo, evil):
     (waymo / "infos.pkl").write_bytes(pickle.dumps(evil))
-    with pytest.raises(ValueError, match=r"infos.pkl cannot be read: UnpicklingError: it names"):
+    with pytest.raises(ValueError, match=r"infos.pkl cannot be read: it names"):
         sweeps(waymo, "Waymo", ann_file="infos.pkl")
 
 

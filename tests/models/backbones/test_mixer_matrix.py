@@ -51,7 +51,7 @@ def build(names):
 @pytest.mark.parametrize("first", range(len(NAMES)), ids=NAMES)
 def test_in_every_stage_and_precision(first):
     backbone = build([NAMES[(first + stage) % len(NAMES)] for stage in range(4)])
-    image = torch.randn(2, 3, *SIZE)
+    image = torch.randn(3, 3, *SIZE)
     outs = backbone(image)
     assert [out.shape[2:] for out in outs] == [(10, 14), (5, 7), (3, 4), (2, 2)]
     sum((out * torch.randn_like(out)).sum() for out in outs).backward()
@@ -61,8 +61,9 @@ def test_in_every_stage_and_precision(first):
         with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
             halves = backbone(image)
         for out, half in zip(outs, halves, strict=True):
-            # a mean, as a token close to the border of a cluster may change sides
-            difference = (half.float() - out).abs().mean() / out.abs().mean()
+            # of most images, as a token close to the border of a cluster may change sides
+            difference = (half.float() - out).abs().flatten(1).mean(1)
+            difference = (difference / out.abs().flatten(1).mean(1)).median()
             assert difference < tolerance, (dtype, difference)
 
 

@@ -195,7 +195,7 @@ def test_published_file_by_the_command_line(tmp_path, capsys, monkeypatch):
     assert main(["condaformer", str(tmp_path / "model_best.pth"), str(target)]) == 0
     assert "into the segmentor of condaformer-s3dis" in capsys.readouterr().out
     init = {"type": "Pretrained", "checkpoint": str(target), "prefix": "backbone."}
-    backbone = MODELS.build({"type": "ConDaFormer", "init_cfg": init})
+    backbone = MODELS.build({"type": "mmeffvit.ConDaFormer", "init_cfg": init})
     backbone.init_weights()
     for key, value in network.backbone.state_dict().items():
         assert torch.equal(backbone.state_dict()[key], value), key

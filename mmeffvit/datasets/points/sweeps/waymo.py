@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -135,6 +136,8 @@ def read_infos(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"the list of sweeps {path} is missing")
     try:
         infos = json.loads(path.read_text()) if path.suffix == ".json" else read_pickle(path)
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"the list of sweeps {path} cannot be read: {error}") from error
     except Exception as error:  # a damaged pickle raises anything
         raise ValueError(
             f"the list of sweeps {path} cannot be read: {type(error).__name__}: {error}"
