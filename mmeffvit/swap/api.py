@@ -152,6 +152,7 @@ def plan_swap(
     old = plain(draft.get(place))
     refuse(old)
     _drop_branches(draft)
+    old = _unpooled(draft, old)
     levels, parameters = measure_backbone(old, draft.scope)
     readers = find_readers(draft, levels)
     read = sorted({index for reader in readers for index in reader.reads})
@@ -190,6 +191,16 @@ def _tree(cfg: Config) -> dict[str, Any]:
     tree = plain(with_names(in_text(cfg)))
     tree.pop("backbone_swap", None)
     return tree
+
+
+def _unpooled(draft: Draft, old: dict[str, Any]) -> dict[str, Any]:
+    """The old backbone without the pooling of its own, which a neck does from now on."""
+    pools = type_name(old) in upstream.POOLING and old.get(upstream.POOLS, True)
+    if not pools or draft.get(draft.own("neck")) is not None:
+        return old
+    neck = {"type": "mmpretrain.GlobalAveragePooling"}
+    draft.set(draft.own("neck"), neck, "the old backbone pooled its last map itself")
+    return {**old, upstream.POOLS: False}
 
 
 def _drop_branches(draft: Draft) -> None:

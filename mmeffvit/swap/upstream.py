@@ -36,6 +36,10 @@ BRANCH_KEYS = ("num_branch", "test_branch_idx")
 
 #: arguments that name weights
 WEIGHTS = ("init_cfg", "pretrained")
+#: argument, True unless it is given, with which classifiers' backbones pool their last map
+POOLS = "gap_before_final_norm"
+#: those that have it
+POOLING = ("ConvNeXt", "EdgeNeXt", "HorNet", "TinyViT")
 #: arguments for parts inside of blocks: they change no shape, and may not run on the meta device
 INSIDES = ("dcn", "stage_with_dcn", "plugins", "sac", "stage_with_sac", "with_cp")
 

@@ -423,3 +423,24 @@ def test_segmentor_resizes_and_predicts():
             logits = model.decode_head(maps)
     assert [tuple(x.shape) for x in maps] == [(1, 32, 10, 14)] * 2
     assert logits.shape == (1, 19, 10, 14)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "convnext/convnext-tiny_32xb128_in1k.py",
+        "hornet/hornet-tiny_8xb128_in1k.py",
+        "tinyvit/tinyvit-5m_8xb256_in1k.py",
+        "resnet/resnet18_8xb32_in1k.py",
+    ],
+)
+def test_classifiers_whose_backbone_pools_get_a_neck_that_does(name):
+    cfg = swap_backbone(f"mmpretrain::{name}", "ravlt-tiny")
+    assert cfg.model.neck.type.endswith("GlobalAveragePooling")
+    assert ("model.neck" in changed(cfg)) == (not name.startswith("resnet"))
+    assert cfg.model.head.in_channels == 512
+    with DefaultScope.overwrite_default_scope("mmpretrain"), torch.device("meta"):
+        model = MODELS.build(cfg.model)
+        images = torch.empty(2, 3, 64, 96)
+        assert model.extract_feat(images)[-1].shape == (2, 512)
+        assert model(images, mode="tensor").shape == (2, 1000)
