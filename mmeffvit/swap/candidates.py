@@ -10,11 +10,11 @@ import torch
 
 from mmeffvit.models import zoo
 from mmeffvit.models.backbones import BaseBackbone
-from mmeffvit.swap.connect import Substitute, refuse
+from mmeffvit.swap.connect import refuse
 from mmeffvit.swap.errors import SwapError
 from mmeffvit.swap.library import library_backbone
 from mmeffvit.swap.measure import Level, build_measured
-from mmeffvit.swap.replacement import Replacement, out_indices
+from mmeffvit.swap.replacement import Replacement, out_indices, out_levels, substitutes
 
 #: what a pyramid of a toolbox is asked for, to see which maps it has
 _ALL_MAPS = (0, 1, 2, 3)
@@ -43,6 +43,8 @@ def replace(
     Raises:
         SwapError: It cannot take the place.
     """
+    if old.get("in_channels", 3) != 3:
+        options = {"in_channels": old["in_channels"], **options}
     if "/" in name:
         new = library_backbone(name, options, old, levels, read, scope, checkpoint is None)
     elif "." in name:
@@ -65,8 +67,6 @@ def _new_backbone(
 ) -> Replacement:
     """One of ours."""
     cls, arguments = _choose(name, options)
-    if old.get("in_channels", 3) != 3:
-        arguments.setdefault("in_channels", old["in_channels"])
     asked = arguments.pop("out_indices", None)
     ours = _build(name, cls, arguments).stage_strides
     found = out_indices(name, ours, old["type"], levels, read)
@@ -78,11 +78,7 @@ def _new_backbone(
         )
     arguments["out_indices"] = found
     network = _build(name, cls, arguments)
-    new = zip(network.out_channels, network.out_strides, strict=True)
-    maps = tuple(
-        Substitute(index, levels[index], out_index, Level(channels, stride))
-        for index, out_index, (channels, stride) in zip(read, found, new, strict=True)
-    )
+    maps = substitutes(levels, read, found, out_levels(network))
     return Replacement({"type": f"mmeffvit.{cls.__name__}", **arguments}, network, maps)
 
 
@@ -97,17 +93,12 @@ def _toolbox_backbone(
     """A class of a toolbox, which is measured."""
     config = {"type": name, **options}
     refuse(config)
-    if old.get("in_channels", 3) != 3:
-        config.setdefault("in_channels", old["in_channels"])
     config.setdefault("out_indices", _ALL_MAPS)
     _, theirs = build_measured(config, scope)
     chosen = out_indices(name, [lv.depth_stride for lv in theirs], old["type"], levels, read)
     config["out_indices"] = tuple(config["out_indices"][index] for index in chosen)
     network, new = build_measured(config, scope)
-    maps = tuple(
-        Substitute(index, levels[index], out_index, level)
-        for index, out_index, level in zip(read, config["out_indices"], new, strict=True)
-    )
+    maps = substitutes(levels, read, config["out_indices"], new)
     return Replacement(config, network, maps)
 
 

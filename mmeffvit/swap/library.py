@@ -12,7 +12,7 @@ from mmeffvit.models.meta import TablesOnCpu
 from mmeffvit.swap.connect import Substitute
 from mmeffvit.swap.errors import SwapError
 from mmeffvit.swap.measure import Level
-from mmeffvit.swap.replacement import Replacement, out_indices
+from mmeffvit.swap.replacement import Replacement, out_indices, out_levels, substitutes
 
 
 def library_backbone(
@@ -36,8 +36,6 @@ def library_backbone(
         load_published: Let it begin with the library's weights, unless an option says otherwise.
     """
     arguments = dict(options)
-    if old.get("in_channels", 3) != 3:
-        arguments.setdefault("in_channels", old["in_channels"])
     network = _build(name, arguments)
     _refuse_fixed_size(network, arguments)
     if network.facts.is_plain:
@@ -120,11 +118,7 @@ def _pyramid(
         )
     arguments["out_indices"] = found
     network = _build(name, arguments)
-    new = zip(network.out_channels, network.out_strides, strict=True)
-    return network, tuple(
-        Substitute(index, levels[index], out_index, Level(channels, stride))
-        for index, out_index, (channels, stride) in zip(read, found, new, strict=True)
-    )
+    return network, substitutes(levels, read, found, out_levels(network))
 
 
 def _plain(
@@ -158,8 +152,5 @@ def _plain(
     if len(indices) == len(read) and set(wanted) == {stride}:
         neck = None
     each = indices if len(indices) == len(read) else indices * len(read)
-    maps = tuple(
-        Substitute(index, levels[index], out_index, Level(channels[0], levels[index].stride))
-        for index, out_index in zip(read, each, strict=True)
-    )
-    return network, maps, neck
+    made = (Level(channels[0], levels[index].stride) for index in read)
+    return network, substitutes(levels, read, each, made), neck

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,21 @@ def out_indices(
         )
     # of several maps of one stride, as plain transformers have them, the last
     return tuple(len(ours) - 1 - ours[::-1].index(stride) for stride in wanted)
+
+
+def substitutes(
+    levels: Sequence[Level], read: Sequence[int], indices: Sequence[int], new: Iterable[Level]
+) -> tuple[Substitute, ...]:
+    """What takes the place of each map that is read: maps `new`, of `indices` of their network."""
+    return tuple(
+        Substitute(index, levels[index], out_index, level)
+        for index, out_index, level in zip(read, indices, new, strict=True)
+    )
+
+
+def out_levels(network: nn.Module) -> tuple[Level, ...]:
+    """The maps that a backbone says it returns."""
+    return tuple(map(Level, network.out_channels, network.out_strides))
 
 
 def _listed(strides: Sequence[int]) -> str:
