@@ -21,6 +21,15 @@ class NamedImages:
         self._guard = DrawingGuard()
         self._names: dict[Path, Path] = {}
 
+    def before_run(self, runner: Runner) -> None:
+        """Draw with the visualizer of this run.
+
+        The hooks of the toolboxes take the one whose name came last in the process, which after
+        several runs in one process may be of another toolbox.
+        """
+        super().before_run(runner)
+        self._visualizer = runner.visualizer
+
     def before_test_epoch(self, runner: Runner) -> None:
         """Choose names that keep all images apart."""
         self._names = names_in(runner.test_dataloader.dataset)

@@ -13,6 +13,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.structures import InstanceData
+from mmengine.visualization import Visualizer
 from PIL import Image
 
 from mmeffvit.visualization.hooks import DetectionFiguresHook, to_example
@@ -211,10 +212,12 @@ def test_test_images_of_one_name_have_a_picture_each(tmp_path):
     Path(samples[2].img_path).unlink()  # nothing to draw on
     visualizer = DetLocalVisualizer.get_instance(f"pictures_{tmp_path.name}")
     visualizer.dataset_meta = {"classes": ("cat", "dog"), "palette": [(255, 0, 0), (0, 255, 0)]}
+    runner.visualizer = visualizer
+    Visualizer.get_instance(f"of another run_{tmp_path.name}")
     out = tmp_path / "out"
     kind = {"type": "mmeffvit.DetectionPicturesHook", "test_out_dir": str(out), "draw": True}
     hook = MMENGINE_HOOKS.build(kind)
-    hook._visualizer = visualizer
+    hook.before_run(runner)
     hook.before_test_epoch(runner)
     for sample in samples[2:] + samples[:2]:
         hook.after_test_iter(runner, 0, {}, [sample])
