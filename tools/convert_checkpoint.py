@@ -24,12 +24,12 @@ from mmeffvit.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from mmeffvit.checkpoint.convert import convertible_classes
 from mmeffvit.checkpoint.load import check_by_loading
-from mmeffvit.models.zoo import network_classes
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    families = [name for name, cls in network_classes().items() if cls.official_rules]
+    families = list(convertible_classes())
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -89,7 +89,7 @@ def convert_network(args: argparse.Namespace, checkpoint: dict) -> None:
     print(f"written to {args.target}")
     print(
         f"use it with init_cfg=dict(type='Pretrained', checkpoint='{args.target}', "
-        f"prefix='{network_classes()[args.family].prefix}')"
+        f"prefix='{convertible_classes()[args.family].prefix}')"
     )
 
 

@@ -13,6 +13,7 @@ from mmeffvit.checkpoint.files import CheckpointError
 from mmeffvit.models.network import Network
 from mmeffvit.models.official import KeyRule
 from mmeffvit.models.zoo import network_classes
+from mmeffvit.registry import MODELS
 
 #: where authors put the weights, best first: published figures mostly belong to averaged ones
 CONTAINERS = ("model_ema", "state_dict_ema", "model", "state_dict", "net", "params")
@@ -92,19 +93,28 @@ def find_container(checkpoint: Mapping[str, Any]) -> tuple[Mapping[str, Any], st
     return checkpoint, ".".join(path)
 
 
+def convertible_classes() -> dict[str, type]:
+    """Family -> class that has the keys of its authors' files: networks, and necks."""
+    return {
+        cls.family: cls
+        for cls in (*network_classes().values(), *MODELS.module_dict.values())
+        if isinstance(cls, type) and getattr(cls, "official_rules", ()) and cls.family
+    }
+
+
 def convert_official(checkpoint: Mapping[str, Any], family: str) -> Conversion:
     """Give an official checkpoint our keys and shapes.
 
     Args:
         checkpoint: What the file holds: weights, or a training state with one of `CONTAINERS`;
             keys may start with `WRAPPERS`, and with ``backbone.`` in detectors.
-        family: One of the families of `mmeffvit.list_backbones`.
+        family: One of :func:`convertible_classes`, such as a family of `mmeffvit.list_backbones`.
 
     Raises:
         ValueError: The family is not known, or its authors published no weights.
         CheckpointError: The weights are not the family's.
     """
-    classes = {name: cls for name, cls in network_classes().items() if cls.official_rules}
+    classes = convertible_classes()
     if family not in classes:
         raise ValueError(
             f"no official checkpoints are known for '{family}'; they are for {', '.join(classes)}"
@@ -129,6 +139,8 @@ def convert_official(checkpoint: Mapping[str, Any], family: str) -> Conversion:
     if unknown or not any(key.startswith(network.prefix) for key in parts):
         raise CheckpointError(_not_the_family(family, weights, unknown, classes))
     state_dict = {target: _join(target, tensors) for target, tensors in parts.items()}
+    if not issubclass(network, Network):
+        return Conversion(family, None, container, network.arranged(state_dict), ignored, renamed)
     variant = network.variant_of_weights(state_dict)
     return Conversion(family, variant, container, state_dict, ignored, renamed)
 
@@ -206,7 +218,7 @@ def _not_the_family(
     family: str,
     weights: Mapping[str, Tensor],
     unknown: list[str],
-    classes: Mapping[str, type[Network]],
+    classes: Mapping[str, type],
 ) -> str:
     others = [
         name

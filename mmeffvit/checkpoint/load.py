@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from mmeffvit.checkpoint.convert import Conversion, find_weights
+from mmeffvit.checkpoint.convert import Conversion, convertible_classes, find_weights
 from mmeffvit.checkpoint.files import CheckpointError
 from mmeffvit.models.classifier import create_classifier
 from mmeffvit.models.libraries import LibraryBackbone
@@ -143,6 +143,13 @@ def check_by_loading(conversion: Conversion, variant: str | None = None) -> str:
     Raises:
         CheckpointError: It is of no published variant, or does not fit.
     """
+    if conversion.family not in network_classes():
+        neck = convertible_classes()[conversion.family]
+        try:
+            neck.of_weights(conversion.state_dict, num_heads=1)
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+        return f"into {neck.__name__}: all of it"
     variant = variant or conversion.variant
     if variant is None:
         raise CheckpointError(

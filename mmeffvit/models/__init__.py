@@ -33,7 +33,7 @@ from mmeffvit.models.heads import (
     NormClassifier,
 )
 from mmeffvit.models.libraries import LibraryBackbone
-from mmeffvit.models.necks import PlainToPyramid, ResizeToStrides
+from mmeffvit.models.necks import CrossScaleAttention, PlainToPyramid, ResizeToStrides
 from mmeffvit.models.points import ConDaFormer, FlatFormer
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "ConDaFormer",
     "ConvClassifier",
     "CrossFormer",
+    "CrossScaleAttention",
     "CrossViT",
     "DiNAT",
     "DiNAT_s",

@@ -26,6 +26,7 @@ from mmeffvit.ops.rala import (
     rank_augmented_linear_attention,
     rotary_softmax_attention,
 )
+from mmeffvit.ops.region_attention import region_attention
 from mmeffvit.ops.rotary import (
     apply_rotary,
     rotary_table_1d,
@@ -62,6 +63,7 @@ __all__ = [
     "polyline_attention",
     "rala_token_weights",
     "rank_augmented_linear_attention",
+    "region_attention",
     "rotary_softmax_attention",
     "rotary_table_1d",
     "rotary_table_2d",

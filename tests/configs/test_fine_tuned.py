@@ -59,3 +59,29 @@ def test_builds_and_maps_fit(folder, detects):
         assert levels[2].shape[1] == cfg.model.auxiliary_head.in_channels
         assert [x.shape[3] for x in levels] == [24, 12, 6, 3]
     assert len(backbone.out_indices) == len(maps)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mask-rcnn_r50_duoformer-fpn_1x_coco",
+        "upernet_r50_duoformer_8xb2-160k_ade20k-512x512",
+    ],
+)
+def test_attention_across_scales_stands_before_the_head(name):
+    cfg = load(f"configs/duoformer/{name}.py")
+    detects = "coco" in name
+    with DefaultScope.overwrite_default_scope("mmdet" if detects else "mmseg"):
+        check_rest_builds(cfg)
+        with torch.device("meta"):
+            model = MODELS.build(cfg.model).eval()
+    levels = model.neck(model.backbone(torch.empty(1, 3, 65, 96, device="meta")))
+    assert [tuple(x.shape[1:]) for x in levels[:4]] == [
+        (256, 17, 24),
+        (256, 9, 12),
+        (256, 5, 6),
+        (256, 3, 3),
+    ]
+    mixed = model.neck[0] if detects else model.neck
+    assert [p.in_channels for p in mixed.projections] == [512, 1024, 2048]
+    assert len(mixed.blocks) == 1

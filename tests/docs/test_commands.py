@@ -124,7 +124,9 @@ def check_conversion(args, words):
         check_config(args.model, launch.load_config(args.model))
         return
     name = args.target.stem
-    assert name in list_backbones() or name.startswith(("condaformer-", "flatformer-"))
+    assert name in list_backbones() or name.startswith(
+        ("condaformer-", "flatformer-", "duoformer-")
+    )
     assert name.startswith(f"{args.family}-")
 
 
