@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -125,6 +126,10 @@ class BaseBackbone(Network):
             return x
         stride = self.stage_strides[index]
         height, width = (math.ceil(side / stride) for side in image.shape[-2:])
+        if torch.compiler.is_exporting():
+            # where nothing was padded, a slice would tell the graph that nothing ever is
+            rows, columns = (torch.arange(n, device=x.device) for n in (height, width))
+            return x.index_select(-2, rows).index_select(-1, columns)
         return x[..., :height, :width]
 
     # -- outputs -----------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ from mmeffvit.analysis.complexity import count_complexity
 from mmeffvit.checkpoint import CheckpointError, convert_official, load_weights
 from mmeffvit.layers import LayerNorm2d
 from mmeffvit.models import ViTCoMer
-from mmeffvit.testing import small_arch
+from mmeffvit.testing import relative_rms_error, small_arch
 from mmeffvit.testing.families import FAMILIES
 
-from .checks import check_golden_file, check_implementations_agree
+from .checks import check_golden_file, check_implementations_agree, quick_tracing
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden" / "vitcomer.npz"
 PARAMETERS = {
@@ -106,6 +106,22 @@ def test_other_sizes_are_padded_and_cropped(arch):
     padded = F.pad(x, (0, 64 - 41, 0, 96 - 70))
     for out, whole in zip(backbone(x), backbone(padded), strict=True):
         assert torch.equal(out, whole[..., : out.shape[-2], : out.shape[-1]])
+
+
+@pytest.mark.slow
+def test_exported_from_an_image_that_needs_no_padding():
+    arch = {**SEG, "depth": 1, "interactions": ((0, 0),), "num_extra": 0, "vit_feature": "last"}
+    parts = {"to_vit": (True,), "to_cnn": (False,), "cnn_attention": (False,)}
+    backbone = ViTCoMer({**arch, **parts}, out_indices=(0, 1)).eval().requires_grad_(False)
+    sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    with quick_tracing():
+        x = torch.randn(1, 3, 96, 128)
+        module = torch.export.export(backbone, (x,), dynamic_shapes=(sides,)).module()
+    for size in ((96, 128), (65, 90), (131, 77)):
+        x = torch.randn(1, 3, *size)
+        for actual, expected in zip(module(x), backbone(x), strict=True):
+            assert actual.shape == expected.shape
+            assert relative_rms_error(actual, expected) < 1e-4
 
 
 def randomised(arch, **kwargs):
