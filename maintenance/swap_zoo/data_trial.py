@@ -11,18 +11,19 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
 
 from maintenance import shapes
 from maintenance.swap_zoo.methods import Method
 from maintenance.swap_zoo.trial import TINY, build_small, reload, running, side_of
-from mmeffvit.configs import convert, plain
+from mmeffvit.configs import convert, plain, walk
 from mmeffvit.engine.launch import load_config
 from mmeffvit.swap import set_dataset, swap_backbone
 
 #: steps of pipelines whose size of an image is one of these
-_SIZES = ("scale", "scales", "img_scale", "crop_size", "size", "pad_size")
+_SIZES = ("scale", "scales", "img_scale", "crop_size", "size", "pad_size", "img_size")
 
 
 def write_data(folder: Path, toolbox: str) -> Path:
@@ -65,6 +66,24 @@ def try_dataset(method: Method, swap: bool = True) -> dict[str, Any]:
         "metrics": len(metrics),
         "seconds": round(time.perf_counter() - start, 1),
     }
+
+
+def build_pipelines(method: Method, swap: bool = False) -> dict[str, Any]:
+    """Build the steps of the upstream pipelines, which have nothing to do with a data set.
+
+    Args:
+        method: The method.
+        swap: Not looked at; as of the other trials.
+
+    Raises:
+        Exception: Whatever goes wrong.
+    """
+    cfg = load_config(method.upstream_name)
+    with running(cfg, method):
+        for place, value in walk(plain(cfg)):
+            if place[-1:] == ("pipeline",):
+                Compose(value)
+    return {}
 
 
 def _make_small(cfg: Config, side: int) -> None:

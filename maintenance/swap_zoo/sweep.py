@@ -14,7 +14,7 @@ from typing import Any
 
 from mmengine.logging import MMLogger
 
-from maintenance.swap_zoo.data_trial import try_dataset
+from maintenance.swap_zoo.data_trial import build_pipelines, try_dataset
 from maintenance.swap_zoo.methods import Method
 from maintenance.swap_zoo.trial import try_method
 from mmeffvit.analysis import results
@@ -65,18 +65,27 @@ def run_method(method: Method, timeout: float = 300) -> dict[str, Any]:
     return {**row, "result": "no", "reason": reason, "traceback": outcome["traceback"]}
 
 
-def run_dataset(method: Method, timeout: float = 300) -> dict[str, Any]:
-    """Try a made-up data set on a method, with another backbone.
+def run_dataset(method: Method, timeout: float = 300, swap: bool = True) -> dict[str, Any]:
+    """Try a made-up data set on a method; if it fails, upstream's pipelines as they are, too.
+
+    Args:
+        method: The method.
+        timeout: Of each trial, in seconds.
+        swap: Whether it gets another backbone, or keeps its own.
 
     Returns:
         What is added to its row: ``dataset`` is 'yes', 'no' or 'refused', ``dataset_reason`` says
         why.
     """
-    outcome = _in_process(try_dataset, method, True, timeout)
+    outcome = _in_process(try_dataset, method, swap, timeout)
     if "error" not in outcome:
         return {"dataset": "yes", "dataset_reason": ""}
-    answer = {"dataset": "refused" if outcome["refused"] else "no"}
-    return {**answer, "dataset_reason": outcome["error"], "traceback": outcome["traceback"]}
+    reason = outcome["error"]
+    if outcome["refused"]:
+        return {"dataset": "refused", "dataset_reason": reason}
+    if _in_process(build_pipelines, method, False, timeout).get("error") == reason:
+        reason = f"as upstream: {reason}"
+    return {"dataset": "no", "dataset_reason": reason, "traceback": outcome["traceback"]}
 
 
 def _in_process(function: Callable, method: Method, swap: bool, timeout: float) -> dict[str, Any]:
@@ -146,11 +155,14 @@ def sweep(
         start = time.perf_counter()
         fits = known and known["result"] not in redo and known["config"] == method.config
         row = known if fits else run_method(method, timeout)
-        wanted = row["result"] == "yes" and row.get("dataset") in (None, "", *redo_data)
+        swapped = row["result"] == "yes"
+        # what a swap refuses keeps its own backbone; what does not run at all takes no data
+        runs = swapped or (row["result"] == "refused" and method.config)
+        wanted = runs and row.get("dataset") in (None, "", *redo_data)
         if fits and not wanted:
             continue
         if wanted:
-            row = {**row, **run_dataset(method, timeout)}
+            row = {**row, **run_dataset(method, timeout, swapped)}
         rows[method.toolbox, method.name] = row
         write_rows(path, rows.values())
         yield row, time.perf_counter() - start

@@ -23,7 +23,7 @@ gradient.
 "Own data" is [`set_dataset`](own_data.md) on each of these: a made-up set of three classes whose
 ids are 3, 7 and 20, read by the config's own loaders and pipelines in small sizes; a training step
 with a finite loss and its gradients, predictions, and the evaluation of the validation images.
-{data}
+What a swap refuses was tried with its own backbone. {data}
 """
 #: how refusals begin of what learns from videos, lanes, identities
 _OTHER_TASK = "cannot be given another data set"
@@ -61,11 +61,11 @@ def render(rows: Sequence[Mapping[str, str]], versions: str) -> str:
 
 
 def counted_data(rows: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
-    """Methods that swap serves, run here as upstream wrote them, and learn from single images."""
+    """Methods that run here as upstream wrote them, and learn from single images."""
     return [
         row
         for row in rows
-        if row["result"] == "yes"
+        if row["dataset"]
         and _OTHER_TASK not in row["dataset_reason"]
         and not row["dataset_reason"].startswith(_AS_UPSTREAM)
     ]
@@ -73,12 +73,16 @@ def counted_data(rows: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
 
 def _count_data(rows: Sequence[Mapping[str, str]]) -> str:
     counted = counted_data(rows)
-    done = sum(row["dataset"] == "yes" for row in counted)
-    others = sum(row["result"] == "yes" for row in rows) - len(counted)
+    done = [row for row in counted if row["dataset"] == "yes"]
+    served = [row for row in counted if row["result"] == "yes"]
+    of_these = [row for row in done if row["result"] == "yes"]
+    others = sum(bool(row["dataset"]) for row in rows) - len(counted)
     return (
-        f"{done} of {len(counted)} methods that a swap serves take it, {done / len(counted):.1%}; "
-        f"{others} more are not counted: they learn from videos, lanes or identities of people, "
-        "or a step of the upstream pipeline does not run on these packages (albu_example)."
+        f"{len(of_these)} of {len(served)} methods that a swap serves take it, "
+        f"{len(of_these) / len(served):.1%}, and {len(done) - len(of_these)} of the "
+        f"{len(counted) - len(served)} others; {others} more are not counted: they learn from "
+        "videos, lanes, depths or identities of people, or a step of the upstream pipeline does "
+        "not run on these packages (albu_example)."
     )
 
 

@@ -33,7 +33,11 @@ TINY = {
 }
 #: sides of images: some necks halve maps more often than 64 pixels allow, and QueryInst's random
 #: boxes have to lie in the image
-_SIDES = {"mmdet/fpg": 128, "mmdet/nas_fpn": 128, "mmdet/queryinst": 128, "mmdet/glip": 128}
+_SIDES = {
+    **{"mmdet/fpg": 128, "mmdet/nas_fpn": 128, "mmdet/queryinst": 128, "mmdet/glip": 128},
+    # the last layers of SSD, and the pooling of LR-ASPP, are made for the size of their images
+    **{"mmdet/ssd": 300, "mmseg/mobilenet_v3": 400},
+}
 _TRACKERS = ("SORT", "DeepSORT", "ByteTrack", "OCSORT", "StrongSORT")
 
 

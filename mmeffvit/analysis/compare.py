@@ -219,9 +219,11 @@ def prepare(job: Job, iterations: int, work_dir: Path) -> Config:
     name, arguments = parse_spec(job.backbone)
     if name == OWN:
         cfg = set_recipe(cfg, job.recipe)
-        _set_own(cfg, arguments)
+        for backbone in _backbones(cfg):
+            backbone.update(arguments)
     else:
         cfg = swap_backbone(cfg, name, recipe=job.recipe, **arguments)
+    _start_at_random(cfg, named=arguments)
     launch.apply_options(cfg, dict(job.options), job.data_root or None)
     set_budget(cfg, iterations)
     cfg.work_dir = str(work_dir)
@@ -241,13 +243,22 @@ def nothing_found(evaluator: Mapping[str, Any] | Sequence[Mapping[str, Any]]) ->
     return {f"coco/{name}_mAP": 0.0 for name in names if name in ("bbox", "segm")}
 
 
-def _set_own(cfg: Config, arguments: Mapping[str, Any]) -> None:
-    """Let the config's own backbone start from random weights, unless the arguments name others."""
-    backbones = [entry for place, entry in walk(cfg.model) if place[-1:] == ("backbone",)]
-    for backbone in backbones:
-        if type_name(backbone.get("init_cfg")) == "Pretrained":
+def _backbones(cfg: Config) -> list[Any]:
+    return [entry for place, entry in walk(cfg.model) if place[-1:] == ("backbone",)]
+
+
+def _start_at_random(cfg: Config, named: Mapping[str, Any]) -> None:
+    """Take weights away from backbones, those of the config and of other libraries alike.
+
+    Args:
+        cfg: Of the run.
+        named: Arguments that a user has given; weights among them stay.
+    """
+    for backbone in _backbones(cfg):
+        if "init_cfg" not in named and type_name(backbone.get("init_cfg")) == "Pretrained":
             backbone.pop("init_cfg")
-        backbone.update(arguments)
+        if "pretrained" not in named and backbone.get("pretrained"):
+            backbone["pretrained"] = False
 
 
 def set_budget(cfg: Config, iterations: int) -> None:

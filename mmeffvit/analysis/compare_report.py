@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from mmeffvit.analysis.compare import COLUMNS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backend_bases import RendererBase
     from matplotlib.figure import Figure
 
 _INK, _FAINT, _GRID, _FRONT, _OTHER = "#1c2026", "#6e7680", "#dde2e8", "#e4572e", "#2e86de"
@@ -20,6 +22,30 @@ _COSTS = {
     "latency_ms": "latency of one image (ms)",
     "memory_mib": "peak memory of training (MiB)",
 }
+
+#: metrics in the field's words
+_METRIC_NAMES = {
+    "coco/bbox_mAP": "box AP",
+    "coco/segm_mAP": "mask AP",
+    "pascal_voc/mAP": "mAP of Pascal VOC",
+    "accuracy/top1": "accuracy (%)",
+    "mIoU": "mIoU (%)",
+}
+#: where a name may stand: its place in points from the marker, and how it is aligned there
+_BESIDE = (
+    ((0, 8), "center", "bottom"),
+    ((0, -8), "center", "top"),
+    ((4, 8), "left", "bottom"),
+    ((-4, 8), "right", "bottom"),
+    ((4, -8), "left", "top"),
+    ((-4, -8), "right", "top"),
+    ((9, 0), "left", "center"),
+    ((-9, 0), "right", "center"),
+    ((0, 22), "center", "bottom"),
+    ((0, -22), "center", "top"),
+    ((9, 22), "left", "bottom"),
+    ((9, -22), "left", "top"),
+)
 
 Row = Mapping[str, str]
 
@@ -88,34 +114,58 @@ def draw_comparison(rows: Iterable[Row], title: str = "") -> Figure:
     Raises:
         ValueError: No run has ended well.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     done = [row for row in rows if row["status"] == "ok"]
     if not done:
         raise ValueError("no run has ended well, so there is nothing to draw")
-    figure = Figure(figsize=(13, 5.4), dpi=120, facecolor="white", layout="constrained")
-    budgets = ", ".join(dict.fromkeys(row["budget"] for row in done))
+    figure = Figure(figsize=(13, 5.6), dpi=120, facecolor="white", layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    budgets = ", ".join(dict.fromkeys(_in_words(row["budget"]) for row in done))
     machines = ", ".join(dict.fromkeys(row["machine"] for row in done))
-    figure.suptitle(
-        f"{title or 'Backbones'}: {budgets} of training each, on {machines}",
-        fontsize=12,
-        fontweight="bold",
-        color=_INK,
+    figure.suptitle(title or "Backbones", fontsize=13, fontweight="bold", color=_INK)
+    figure.supxlabel(
+        f"{budgets} of training each, on {machines}; random weights at the start",
+        fontsize=9,
+        color=_FAINT,
     )
-    for axes, (cost, label) in zip(figure.subplots(1, 2), _COSTS.items()):
-        _draw_panel(axes, [row for row in done if row[cost]], cost, label)
+    panels = []
+    for axes, (cost, label) in zip(figure.subplots(1, 2, sharey=True), _COSTS.items()):
+        own = [row for row in done if row[cost]]
+        panels.append((axes, own, _draw_panel(axes, own, cost, label)))
+    for axes, _, _ in panels:
+        axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # lines to the edges move none
+    for axes, _, points in panels:
+        _extend_front(axes, points)
+    figure.draw_without_rendering()  # names are written where there is room
+    for axes, own, points in panels:
+        names = [row["backbone"].replace(",", ", ") for row in own]
+        names = [textwrap.shorten(name, 40, placeholder=" …") for name in names]
+        _write_names(axes, points, names, canvas.get_renderer())
     return figure
 
 
-def _draw_panel(axes: Axes, rows: Sequence[Row], cost: str, label: str) -> None:
+def _in_words(budget: str) -> str:
+    """``240iters`` as ``240 iterations``; times stay."""
+    match = re.fullmatch(r"(\d+)\s*_?its?|(\d+)\s*_?iters", budget)
+    return f"{match[1] or match[2]} iterations" if match else budget
+
+
+def _draw_panel(
+    axes: Axes, rows: Sequence[Row], cost: str, label: str
+) -> list[tuple[float, float]]:
+    """Draw points and their front; returns the points."""
     axes.set_xlabel(f"{label}, less is better")
     axes.grid(color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if not rows:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, color=_FAINT, ha="center")
-        return
-    axes.set_ylabel(f"{rows[0]['metric']}, more is better")
+        return []
+    metric = rows[0]["metric"]
+    if axes.get_subplotspec().is_first_col():
+        axes.set_ylabel(f"{_METRIC_NAMES.get(metric, metric)}, more is better")
     chosen = _on_front(rows, cost)
     points = [(float(row[cost]), float(row["value"])) for row in rows]
     line = sorted(point for point, on in zip(points, chosen) if on)
@@ -127,19 +177,65 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], cost: str, label: str) -> None:
         zorder=2,
         drawstyle="steps-post",
     )
-    for (x, y), row, on in zip(points, rows, chosen):
+    for (x, y), on in zip(points, chosen):
         axes.scatter([x], [y], s=64, color=_FRONT if on else _OTHER, zorder=3)
-        axes.annotate(
-            textwrap.shorten(row["backbone"].replace(",", ", "), 40, placeholder=" …"),
-            (x, y),
-            (0, 9),
-            textcoords="offset points",
-            ha="center",
-            fontsize=9,
-            color=_INK,
-        )
     axes.margins(0.18, 0.16)
     axes.legend(frameon=False, loc="lower right", fontsize=9)
+    return points
+
+
+def _extend_front(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """Dots beyond its ends: nothing is as good for less, and more buys nothing."""
+    if not points:
+        return
+    best = max(value for _, value in points)
+    high = min(point for point in points if point[1] == best)
+    first = min(points, key=lambda point: (point[0], -point[1]))
+    right, bottom = axes.get_xlim()[1], axes.get_ylim()[0]
+    style = {"color": _FRONT, "linewidth": 1.0, "linestyle": ":", "zorder": 1}
+    axes.vlines(first[0], bottom, first[1], **style)
+    axes.hlines(best, high[0], right, **style)
+
+
+def _write_names(
+    axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str], renderer: RendererBase
+) -> None:
+    """Write each name above, below or beside its point: where no point or other name is."""
+    from matplotlib.patheffects import withStroke
+    from matplotlib.transforms import Bbox
+
+    halo = [withStroke(linewidth=3, foreground="white")]  # lines pass below
+    room = axes.get_window_extent(renderer)
+    markers = axes.transData.transform(points) if points else []
+    taken = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in markers]
+    legend = axes.get_legend()
+    taken += [legend.get_window_extent(renderer)] if legend else []
+    for point, name in zip(points, names):
+        best = None
+        for offset, across, up in _BESIDE:
+            text = axes.annotate(
+                name,
+                point,
+                offset,
+                textcoords="offset points",
+                ha=across,
+                va=up,
+                fontsize=9,
+                color=_INK,
+                path_effects=halo,
+            )
+            box = text.get_window_extent(renderer)
+            outside = not (room.x0 <= box.x0 and box.x1 <= room.x1)
+            cost = sum(box.overlaps(other) for other in taken) + 2 * outside
+            if best is None or cost < best[0]:
+                if best is not None:
+                    best[1].remove()
+                best = (cost, text, box)
+            else:
+                text.remove()
+            if cost == 0:
+                break
+        taken.append(best[2])
 
 
 def _on_front(rows: Sequence[Row], cost: str) -> list[bool]:

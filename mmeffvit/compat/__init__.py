@@ -23,7 +23,8 @@ def setup() -> None:
     - mmengine reads checkpoints, pickles and YAML files as data, and the toolboxes the data sets
       that they unpickle on their own: nothing in them runs;
     - ``mmeffvit://NAME`` is a checkpoint: published weights, by their name;
-    - mmpretrain works beside transformers 5, without its multi-modal models.
+    - mmpretrain works beside transformers 5, without its multi-modal models;
+    - SSD of mmdet 3 predicts.
 
     What is not installed is passed over, and a second call does nothing.
 
@@ -34,7 +35,7 @@ def setup() -> None:
     with _lock:
         if _is_set_up:
             return
-        from mmeffvit.compat import checkpoint, config, multimodal, pickles, weights
+        from mmeffvit.compat import checkpoint, config, multimodal, pickles, ssd, weights
         from mmeffvit.compat.mmcv_ops import module
 
         module.install()
@@ -43,5 +44,6 @@ def setup() -> None:
         checkpoint.guard_loading()
         pickles.guard_pickles()
         multimodal.leave_out_where_broken()
+        ssd.repair_head()
         weights.register_names()
         _is_set_up = True

@@ -194,6 +194,15 @@ class Data:
             return self.prefix("img_path", "img")
         return self.path(prefix)
 
+    @property
+    def eight_bits(self) -> bool:
+        """Whether the pipeline reads 8 bits of images that have more, as cv2 does by default."""
+        return any(
+            step.get("color_type", "color") != "unchanged"
+            and step.get("imdecode_backend") in (None, "cv2")
+            for step in self.steps("LoadImageFromFile")
+        )
+
     def steps(self, *names: str) -> Iterator[Mapping]:
         """Steps of the pipeline whose class has one of these names, those in wrappers too."""
         for _, step in walk(self.cfg.get("pipeline") or []):
@@ -274,6 +283,7 @@ def _check_coco(cfg: Config, data: Data, sample: int) -> list[Finding]:
         # images of semi-supervised training have no objects
         training=data.split == "train" and not any(data.steps("LoadEmptyAnnotations")),
         sample=sample,
+        eight_bits=data.eight_bits,
     )
     if data.named_classes is None and data.classes is not None:
         missing = [finding for finding in findings if finding.what.startswith(NO_CLASS)]
@@ -326,6 +336,7 @@ def _check_label_maps(cfg: Config, data: Data, sample: int) -> list[Finding]:
         training=data.split == "train",
         backend=backend,
         sample=sample,
+        eight_bits=data.eight_bits,
     )
 
 
@@ -335,7 +346,9 @@ def _check_folders(cfg: Config, data: Data, sample: int) -> list[Finding]:
     known = data.classes
     if data.ann_file:
         number = None if known is None else len(known)
-        return checks.check_class_list(data.ann_file, data.image_root, number, sample)
+        return checks.check_class_list(
+            data.ann_file, data.image_root, number, sample, data.eight_bits
+        )
     others = None
     if data.split != "train":
         trained = [d for d in _datasets(cfg, ["train"]) if d.layout == "folders" and not d.ann_file]
@@ -343,7 +356,9 @@ def _check_folders(cfg: Config, data: Data, sample: int) -> list[Finding]:
             others = class_folders(trained[0].image_root)
     named = data.named_classes or (getattr(data.kind, "METAINFO", None) or {}).get("classes")
     kinds = tuple(suffix.lower() for suffix in data.get("extensions") or checks.SUFFIXES)
-    return checks.check_class_folders(data.image_root, named, others, kinds, sample)
+    return checks.check_class_folders(
+        data.image_root, named, others, kinds, sample, data.eight_bits
+    )
 
 
 def _points_options(cfg: Config, data: Data) -> dict[str, Any]:

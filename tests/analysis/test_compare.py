@@ -6,6 +6,7 @@ import re
 import sys
 
 import pytest
+from matplotlib.collections import PathCollection
 from mmengine.config import Config
 from PIL import Image
 
@@ -141,6 +142,15 @@ def test_all_start_from_equal_conditions(tmp_path):
     assert (backbone.init_cfg, backbone.type) == (weights, "ResNet")
 
 
+def test_networks_of_other_libraries_start_at_random_too(tmp_path):
+    pytest.importorskip("timm")
+    config = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
+    names = ["timm/resnet10t", "timm/resnet10t:pretrained=True"]
+    jobs = compare.make_jobs(names, tmp_path, config=config, budget="2iters")
+    starts = [compare.prepare(job, 2, tmp_path).model.backbone.pretrained for job in jobs]
+    assert starts == [False, True]
+
+
 def test_a_config_that_was_written_by_no_file_gets_the_recipe():
     """As that of a swap, or of a data set that was put in."""
     optimizer = {"type": "SGD", "lr": 0.01}
@@ -260,3 +270,28 @@ def test_a_time_becomes_a_number_of_iterations_once(tmp_path, monkeypatch):
 
 def _config():
     return Config({"default_hooks": {"checkpoint": {"type": "CheckpointHook"}}})
+
+
+def test_names_in_the_picture_keep_clear_of_each_other():
+    """Runs of nearly the same score and cost: no name lies on another, or leaves its panel."""
+    rows = [
+        make_row(f"timm/a_long_name_{i}", f"{0.40 + 0.02 * i:.2f}", f"{50 + 9 * i}", f"{300 + i}")
+        for i in range(3)
+    ]
+    rows.append(make_row("far", "0.9000", "900.0", "4000"))
+    figure = compare_report.draw_comparison(rows)
+    renderer = figure.canvas.get_renderer()
+    for axes in figure.axes:
+        boxes = [text.get_window_extent(renderer) for text in axes.texts]
+        assert [text.get_text() for text in axes.texts] == [row["backbone"] for row in rows]
+        pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
+        assert not any(a.overlaps(b) for a, b in pairs)
+        panel = axes.get_window_extent(renderer)
+        markers = [c for c in axes.collections if isinstance(c, PathCollection)]
+        xs, ys = zip(*(marker.get_offsets()[0] for marker in markers))
+        assert len(markers) == len(rows)
+        left, right = axes.get_xlim()
+        low, high = axes.get_ylim()
+        assert left < min(xs) <= max(xs) < right
+        assert low < min(ys) <= max(ys) < high
+        assert all(panel.x0 <= box.x0 and box.x1 <= panel.x1 for box in boxes)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from maintenance.swap_zoo import data_trial, methods, sweep, table, trial
+from mmeffvit.engine.launch import load_config
 from mmeffvit.swap import SwapError, api, set_dataset, swap_backbone
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -49,6 +50,9 @@ def test_methods_take_a_data_set():
     assert len(counted) >= 125
     assert sum(row["dataset"] == "yes" for row in counted) >= 0.98 * len(counted)
     assert all(row["dataset_reason"] for row in counted if row["dataset"] != "yes")
+    with_its_own = [row for row in counted if row["result"] == "refused"]
+    assert len(with_its_own) >= 20
+    assert sum(row["dataset"] == "yes" for row in with_its_own) >= 0.9 * len(with_its_own)
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +89,10 @@ def test_every_config_swaps(shard, made_up_data):
         if row["result"] == "refused":
             with pytest.raises(SwapError):
                 swap_backbone(name, "ravlt", arch=trial.TINY)
-            continue
-        cfg = swap_backbone(name, "ravlt", arch=trial.TINY)
-        assert cfg.backbone_swap.changes[0]["path"].startswith("model."), name
+            cfg = load_config(name)
+        else:
+            cfg = swap_backbone(name, "ravlt", arch=trial.TINY)
+            assert cfg.backbone_swap.changes[0]["path"].startswith("model."), name
         if row["dataset"] == "refused":
             with pytest.raises(SwapError):
                 set_dataset(cfg, made_up_data[row["toolbox"]])
@@ -122,7 +127,7 @@ def test_sweep_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
         return {**kept, "result": "no" if method.name == "b" else "yes"}
 
     monkeypatch.setattr(sweep, "run_method", run_method)
-    monkeypatch.setattr(sweep, "run_dataset", lambda method, timeout: {"dataset": "yes"})
+    monkeypatch.setattr(sweep, "run_dataset", lambda method, timeout, swap: {"dataset": "yes"})
     made = [methods.Method("mmdet", name, f"{name}.py", "ResNet", True) for name in "abc"]
     path = tmp_path / "rows.csv"
     first = sweep.sweep(made, path)
@@ -133,6 +138,40 @@ def test_sweep_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
     assert len(list(sweep.sweep(made, path, redo=["no"]))) == 1
     assert tried == ["a", "b", "c", "b"]
     assert [row["result"] for row in sweep.read_rows(path)] == ["yes", "no", "yes"]
+
+
+def test_what_a_swap_refuses_takes_data_with_its_own_backbone(tmp_path, monkeypatch):
+    method = methods.Method("mmdet", "a", "a.py", "VGG", False)
+    kept = {"toolbox": "mmdet", "method": "a", "config": "a.py"}
+    asked = []
+
+    def run_dataset(method, timeout, swap):
+        asked.append(swap)
+        return {"dataset": "yes"}
+
+    monkeypatch.setattr(sweep, "run_dataset", run_dataset)
+    for result, expected in (("refused", [False]), ("yes", [True]), ("no", [])):
+        asked.clear()
+        row = {**kept, "result": result}
+        monkeypatch.setattr(sweep, "run_method", lambda method, timeout, row=row: row)
+        list(sweep.sweep([method], tmp_path / f"{result}.csv"))
+        assert asked == expected
+
+
+def test_whose_fault_it_is_that_data_is_not_taken(monkeypatch):
+    method = methods.Method("mmdet", "a", "a.py", "ResNet", True)
+
+    def fails(method, swap):
+        raise AttributeError("no JpegCompression")
+
+    monkeypatch.setattr(sweep, "try_dataset", fails)
+    monkeypatch.setattr(sweep, "build_pipelines", lambda method, swap: {})
+    row = sweep.run_dataset(method)
+    assert (row["dataset"], row["dataset_reason"]) == ("no", "AttributeError: no JpegCompression")
+    monkeypatch.setattr(sweep, "build_pipelines", fails)
+    assert sweep.run_dataset(method)["dataset_reason"] == (
+        "as upstream: AttributeError: no JpegCompression"
+    )
 
 
 def test_failures_are_told_apart(monkeypatch):

@@ -25,7 +25,12 @@ from mmeffvit.datasets.checks.findings import (
     spread,
     warning,
 )
-from mmeffvit.datasets.checks.images import BrokenImageError, Folders, image_size
+from mmeffvit.datasets.checks.images import (
+    BrokenImageError,
+    Folders,
+    check_depth,
+    image_size,
+)
 from mmeffvit.datasets.checks.names import check_classes, check_names
 
 #: keys that readers ask for without a default
@@ -57,6 +62,7 @@ def check_coco(
     measured: bool = False,
     training: bool = True,
     sample: int = 24,
+    eight_bits: bool = False,
 ) -> list[Finding]:
     """Check an annotation file.
 
@@ -68,25 +74,37 @@ def check_coco(
         measured: Whether an evaluator reads the file.
         training: Whether a model is trained on its objects: there must be some.
         sample: How many images are opened.
+        eight_bits: Whether the pipeline reads 8 bits of every image.
     """
     path = str(path)
     with _without_collection():
         try:
-            content = json.loads(Path(path).read_bytes())
+            raw = Path(path).read_bytes()
+            content = json.loads(raw)
         except (OSError, ValueError) as problem:
             todo = "Restore or write it again"
             return [error(path, f"cannot be read as JSON: {problem}", todo=todo)]
         if not training and isinstance(content, dict):
             content.setdefault("annotations", [])  # files of images to be tested have none
-        findings = _check_form(content, path)
+        findings = _check_encoding(raw, path) or check_form(content, path)
         if findings:
             return findings
         findings += _check_categories(content, classes, path)
         findings += _check_ids(content, path)
         findings += _check_objects(content, classes, path, with_masks, measured, training)
         if images is not None:
-            findings += check_images(content["images"], str(images), path, sample)
+            findings += check_images(content["images"], str(images), path, sample, eight_bits)
         return findings
+
+
+def _check_encoding(raw: bytes, path: str) -> list[Finding]:
+    """Python's own reader of bytes is more patient than those of mmdet and pycocotools."""
+    codec = json.detect_encoding(raw)
+    if codec == "utf-8":
+        return []
+    what = "begins with a byte order mark" if codec == "utf-8-sig" else f"is in {codec.upper()}"
+    todo = "Save it in UTF-8 without a byte order mark"
+    return [error(path, f"{what}, which mmdet and COCO's evaluation cannot read", todo=todo)]
 
 
 @contextmanager
@@ -113,12 +131,20 @@ def _check_categories(content: Mapping, classes: Sequence[str] | None, path: str
     )
 
 
-def _check_form(content: Any, path: str) -> list[Finding]:
-    """Whether there are lists of dicts with the keys that readers ask for."""
+def check_form(
+    content: Any, path: str, needed: Mapping[str, Sequence[str]] = _NEEDED
+) -> list[Finding]:
+    """Whether there are lists of dicts with the keys that readers ask for.
+
+    Args:
+        content: Of the file.
+        path: Its name.
+        needed: The lists, and the keys of their entries.
+    """
     if not isinstance(content, Mapping):
         return [error(path, f"is a {type(content).__name__} and not a dict in COCO's form")]
     findings = []
-    for part, keys in _NEEDED.items():
+    for part, keys in needed.items():
         entries = content.get(part)
         if not isinstance(entries, list):
             there = f"it has {shorten(content)}" if content else "it is empty"
@@ -238,7 +264,7 @@ def _check_objects(
         make = error if training else warning
         return [make(path, "has no object of the classes of the config")] if used else []
     image_sizes = np.array([sizes[each["image_id"]] for each in objects], float)
-    findings = _check_boxes(objects, image_sizes, path)
+    findings = _check_boxes(objects, image_sizes, path, training)
     if measured:
         lacking = [each["id"] for each in objects if each.get("iscrowd") is None]
         what = "without 'iscrowd', which is needed to measure"
@@ -254,7 +280,9 @@ def _some(make: Callable, path: str, what: str, ids: Sequence, todo: str = "") -
     return [make(path, f"{plural(len(ids), 'object')} {what}", ids, todo)] if len(ids) else []
 
 
-def _check_boxes(objects: Sequence[Mapping], sizes: np.ndarray, path: str) -> list[Finding]:
+def _check_boxes(
+    objects: Sequence[Mapping], sizes: np.ndarray, path: str, training: bool
+) -> list[Finding]:
     boxes = _numbers([each["bbox"] for each in objects], 4)
     areas = _numbers([[each["area"]] for each in objects], 1)[:, 0]
     known = np.isfinite(boxes).all(1) & np.isfinite(areas)
@@ -276,9 +304,11 @@ def _check_boxes(objects: Sequence[Mapping], sizes: np.ndarray, path: str) -> li
         todo = "Write COCO's boxes as (x, y, width, height)"
         findings.append(error(path, f"{what} (x0, y0, x1, y1)", todo=todo))
     todo = "Such objects are left out of training; mend them or take them out"
+    # with all of them a model would learn that there is nothing
+    make = error if training and (no_area | outside).all() else warning
     what = "with a box or an area of less than a pixel"
-    findings += _some(warning, path, what, ids(no_area), todo)
-    findings += _some(warning, path, "outside of the image", ids(outside), todo)
+    findings += _some(make, path, what, ids(no_area), todo)
+    findings += _some(make, path, "outside of the image", ids(outside), todo)
     what = "reaching beyond the edge of the image"
     return findings + _some(warning, path, what, ids(beyond & ~outside))
 
@@ -351,7 +381,11 @@ def _mask_problem(mask: Any, size: Sequence[float]) -> str | None:
 
 
 def check_images(
-    images: Sequence[Mapping], folder: str, path: str, sample: int = 24
+    images: Sequence[Mapping],
+    folder: str,
+    path: str,
+    sample: int = 24,
+    eight_bits: bool = False,
 ) -> list[Finding]:
     """Whether the images of an annotation file are there, and have the size that it says.
 
@@ -360,6 +394,7 @@ def check_images(
         folder: What names are relative to.
         path: The annotation file.
         sample: How many are opened.
+        eight_bits: Whether the pipeline reads 8 bits of every image.
     """
     folders, findings, there = Folders(), [], []
     missing = []
@@ -377,13 +412,14 @@ def check_images(
                 "Say in data_prefix where images lie, restore them, or take them out of the file",
             )
         )
-    turned, wrong = [], {}
+    turned, wrong, whole = [], {}, []
     for name, image in spread(there, sample):
         try:
             size, by_exif = image_size(name)
         except BrokenImageError as problem:
             findings.append(error(name, str(problem), todo="Restore the image"))
             continue
+        whole.append(name)
         said = (image["height"], image["width"])
         if size == said:
             continue
@@ -410,4 +446,6 @@ def check_images(
                 "Take the images that were annotated; boxes and masks would not fit these",
             )
         )
+    if eight_bits:
+        findings += check_depth(whole)
     return findings

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmeffvit.datasets.checks.findings import Finding, error, plural, shorten, spread, warning
-from mmeffvit.datasets.checks.images import SUFFIXES, BrokenImageError, Folders, image_size
+from mmeffvit.datasets.checks.images import (
+    SUFFIXES,
+    BrokenImageError,
+    Folders,
+    check_depth,
+    image_size,
+)
 from mmeffvit.datasets.checks.names import close_name
 
 #: names of folders that are parts of a data set and no classes
@@ -26,6 +32,7 @@ def check_class_folders(
     others: Sequence[str] | None = None,
     extensions: Sequence[str] = SUFFIXES,
     sample: int = 24,
+    eight_bits: bool = False,
 ) -> list[Finding]:
     """Check a folder that has a folder of images for each class.
 
@@ -36,6 +43,7 @@ def check_class_folders(
             positions among the folders, and so must be the same.
         extensions: Suffixes of images, in small letters.
         sample: How many images are opened.
+        eight_bits: Whether the pipeline reads 8 bits of every image.
     """
     if not os.path.isdir(root):
         return [error(root, "is no folder")]
@@ -74,7 +82,8 @@ def check_class_folders(
         findings.append(error(root, f"has no images{there}", todo="Set extensions, or add images"))
     elif empty:
         findings.append(warning(root, "folders without images", empty))
-    findings += _check_readable([path for own in files.values() for path in own], sample)
+    paths = [path for own in files.values() for path in own]
+    findings += _check_readable(paths, sample, eight_bits)
     return findings
 
 
@@ -124,18 +133,23 @@ def _check_same(root: str, folders: list[str], others: list[str]) -> list[Findin
     ]
 
 
-def _check_readable(paths: Sequence[str], sample: int) -> list[Finding]:
-    findings = []
+def _check_readable(paths: Sequence[str], sample: int, eight_bits: bool) -> list[Finding]:
+    findings, whole = [], []
     for path in spread(paths, sample):
         try:
             image_size(path)
+            whole.append(path)
         except BrokenImageError as problem:
             findings.append(error(path, str(problem), todo="Restore or delete the image"))
-    return findings
+    return findings + check_depth(whole) if eight_bits else findings
 
 
 def check_class_list(
-    ann_file: str, root: str, num_classes: int | None = None, sample: int = 24
+    ann_file: str,
+    root: str,
+    num_classes: int | None = None,
+    sample: int = 24,
+    eight_bits: bool = False,
 ) -> list[Finding]:
     """Check a list with an image and its label in each line.
 
@@ -144,6 +158,7 @@ def check_class_list(
         root: What images are relative to.
         num_classes: Labels are below.
         sample: How many images are opened.
+        eight_bits: Whether the pipeline reads 8 bits of every image.
     """
     findings, paths, strange, outside = [], [], [], []
     for number, line in enumerate(Path(ann_file).read_text().splitlines(), 1):
@@ -177,4 +192,5 @@ def check_class_list(
                 "Set data_prefix to where the images lie",
             )
         )
-    return findings + _check_readable([path for path in paths if folders.has(path)], sample)
+    there = [path for path in paths if folders.has(path)]
+    return findings + _check_readable(there, sample, eight_bits)

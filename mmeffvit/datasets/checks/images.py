@@ -7,11 +7,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
+import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from mmeffvit.datasets.checks.findings import Finding, warning
 
 #: suffixes of images, in small letters
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 _ORIENTATION = 0x0112
+#: formats with 16 bits, and the level of 255 below which images of these come out nearly black
+_DEEP, _DARK = (".png", ".tif", ".tiff", ".pgm", ".ppm"), 32
 
 
 class BrokenImageError(ValueError):
@@ -62,6 +67,36 @@ def _raster_shape(path: Path) -> tuple[int, int] | None:
         except Exception:  # whatever a damaged file makes it raise
             return None
     return None if array is None else array.shape[:2]
+
+
+def check_depth(paths: Iterable[str]) -> list[Finding]:
+    """Whether images of 16 bits use so few of them that 8 bits of these are nearly black.
+
+    cv2 reads values / 256, as cameras and microscopes of 12 bits do not fill 16.
+
+    Args:
+        paths: Images that can be read.
+    """
+    dark, top = [], 0
+    for path in paths:
+        if not path.lower().endswith(_DEEP):
+            continue
+        pixels = cv2.imread(path, cv2.IMREAD_UNCHANGED)
+        if pixels is not None and pixels.dtype == np.uint16 and pixels.max() < 256 * _DARK:
+            dark.append(path)
+            top = max(top, int(pixels.max()))
+    if not dark:
+        return []
+    what = (
+        f"images of 16 bits go up to {top:,} of 65,535, and the pipeline makes {top >> 8} of 255 "
+        "of that, nearly black"
+    )
+    todo = (
+        "Write them in 8 bits, or read them as they are: LoadImageFromFile(color_type='unchanged', "
+        "to_float32=True), with mean and std of data_preprocessor to match"
+    )
+    names = [os.path.basename(path) for path in dark]
+    return [warning(os.path.dirname(dark[0]), what, names, todo)]
 
 
 class Folders:

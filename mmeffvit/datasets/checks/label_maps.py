@@ -12,7 +12,13 @@ import numpy as np
 from PIL import Image
 
 from mmeffvit.datasets.checks.findings import Finding, error, plural, shorten, spread, warning
-from mmeffvit.datasets.checks.images import SUFFIXES, BrokenImageError, Folders, image_size
+from mmeffvit.datasets.checks.images import (
+    SUFFIXES,
+    BrokenImageError,
+    Folders,
+    check_depth,
+    image_size,
+)
 
 Pair = tuple[str, str | None]
 """An image, and its label map if there are label maps."""
@@ -107,6 +113,7 @@ def check_label_maps(
     training: bool = True,
     backend: str = "pillow",
     sample: int = 24,
+    eight_bits: bool = False,
 ) -> list[Finding]:
     """Look into some label maps.
 
@@ -118,8 +125,10 @@ def check_label_maps(
         training: Whether a model is trained on them: one class alone teaches nothing.
         backend: What the pipeline decodes maps with, 'pillow' or 'cv2'.
         sample: How many are opened.
+        eight_bits: Whether the pipeline reads 8 bits of every image.
     """
     findings: list[Finding] = []
+    readable: list[str] = []
     values: dict[int, str] = {}
     folder = os.path.dirname(next((own for _, own in pairs if own), ""))
     folders = Folders()
@@ -131,6 +140,7 @@ def check_label_maps(
         except BrokenImageError as problem:
             findings.append(error(image, str(problem), todo="Restore the image"))
             continue
+        readable.append(image)
         if own is None:
             continue
         try:
@@ -155,7 +165,7 @@ def check_label_maps(
     findings += _check_values(
         values, num_classes, reduce_zero_label, ignore_index, folder, training, whole
     )
-    return findings
+    return findings + check_depth(readable) if eight_bits else findings
 
 
 def read_labels(path: str, backend: str = "pillow") -> np.ndarray:

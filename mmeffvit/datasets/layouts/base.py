@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -191,6 +192,33 @@ class Folder:
         return "; ".join(parts) + more if parts else f"{len(self.files) - 1} folders without files"
 
 
+#: marks at the start of a file, and the codecs that they stand for
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, in UTF-8 or with a mark that says in what else.
+
+    Raises:
+        LayoutError: It is in another encoding, or no text.
+    """
+    content = path.read_bytes()
+    codec = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    try:
+        return content.decode(codec)
+    except UnicodeDecodeError as error:
+        raise LayoutError(
+            f"{path} is no text in UTF-8: byte {error.start} is {content[error.start]:#04x}. Save "
+            "it in UTF-8; editors offer that when a file is saved under a new name."
+        ) from error
+
+
 def split_of(path: PurePath) -> str | None:
     """Which split a path belongs to: its name says it, or the nearest folder above that does.
 
@@ -210,6 +238,26 @@ def complete(splits: dict[str, Any]) -> list[str]:
         splits["val"] = splits["test"]
         return ["There is no split to validate on, so the test split is validated on, too."]
     return []
+
+
+def check_trainable(root: Path, splits: Mapping[str, Any], why: str = "") -> None:
+    """Raise an error unless there is something to train on; '' is that of no split.
+
+    What a user has put aside to validate or test on is not divided to train on it.
+
+    Args:
+        root: Of the data set.
+        splits: By name.
+        why: More to say about it, a sentence.
+
+    Raises:
+        LayoutError: There is no split to train on.
+    """
+    if not {"train", ""} & set(splits):
+        raise LayoutError(
+            f"{root} has images of {', '.join(splits) or 'no split'}, and none to train on; a part "
+            f"of it must be called train.{f' {why}' if why else ''}"
+        )
 
 
 def hold_out(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -233,6 +281,6 @@ def hold_out(names: Sequence[str]) -> tuple[list[str], list[str]]:
 def held_out_note(train: int, val: int) -> str:
     """What `hold_out` has done, for the notes."""
     return (
-        f"The data has no split, so every fifth image was held out: {train} to train and {val} to "
-        "validate on, the same ones every time."
+        f"There is nothing to validate on, so every fifth image was held out: {train} to train and "
+        f"{val} to validate on, the same ones every time."
     )

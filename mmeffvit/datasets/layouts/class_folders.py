@@ -12,6 +12,7 @@ from mmeffvit.datasets.layouts.base import (
     LayoutError,
     Options,
     Split,
+    check_trainable,
     complete,
     held_out_note,
     hold_out,
@@ -45,6 +46,7 @@ val/cat/*.jpg    val/dog/*.jpg"""
         if "" in splits and len(splits) > 1:
             strays = ", ".join(sorted(splits.pop("")))
             notes.append(f"Folders outside of train/, val/ and test/ are left out: {strays}.")
+        check_trainable(folder.root, splits)
         if len(splits) == 1:
             (own,) = splits.values()
             parts = {name: hold_out(images) for name, images in own.items() if len(images) > 1}
@@ -57,8 +59,6 @@ val/cat/*.jpg    val/dog/*.jpg"""
             }
             sizes = [sum(map(len, own.values())) for own in splits.values()]
             notes.append(held_out_note(*sizes))
-        if "train" not in splits:
-            raise LayoutError(f"{folder.root} has {', '.join(splits)}, and no folder called train.")
         classes = options.classes or tuple(sorted(splits["train"]))
         for split, own in splits.items():
             unknown = sorted(set(own) - set(classes))

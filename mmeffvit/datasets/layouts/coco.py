@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from mmeffvit.datasets.checks import SUFFIXES
+from mmeffvit.datasets.checks.coco import check_form
 from mmeffvit.datasets.layouts.base import (
     Folder,
     FolderData,
@@ -32,6 +33,13 @@ _LOOKED_FOR = 50
 #: of more JSON files than this (one for each image, say), only those of telling names are read
 _MANY = 20
 _TELLING = ("annotation", "coco", "instances", "train", "val", "test")
+
+#: keys that are asked for here; what else a file must have is checked before training
+_NEEDED = {
+    "images": ("id", "file_name"),
+    "annotations": ("image_id", "category_id"),
+    "categories": ("id", "name"),
+}
 
 Annotations = dict[str, Any]
 
@@ -58,6 +66,9 @@ annotations/val.json                          train/ valid/ test/ (_annotations.
         images: dict[str, Path] = {}
         changed: set[str] = set()
         for name, file in files.items():
+            if file.repairs:
+                changed.add(name)
+                notes += [f"{sources[name]}: {repair}." for repair in file.repairs]
             images[name], drop = _image_folder(folder, file.path, file.content)
             if drop:
                 changed.add(name)
@@ -68,7 +79,12 @@ annotations/val.json                          train/ valid/ test/ (_annotations.
                 for image in file.content["images"]:
                     image["file_name"] = _without(image["file_name"], drop)
         if len(files) == 1:
-            contents, sizes = _divide(contents["train"])
+            contents, sizes, lost = _divide(contents["train"])
+            if lost:
+                notes.append(
+                    f"{lost} objects of {sources['train']} belong to images that are not in it, "
+                    "and are left out."
+                )
             images = dict.fromkeys(contents, images["train"])
             sources = dict.fromkeys(contents, f"a part of {sources['train']}")
             changed = set(contents)
@@ -111,29 +127,43 @@ annotations/val.json                          train/ valid/ test/ (_annotations.
         )
 
 
-def read_annotations(path: Path) -> Annotations | None:
-    """A file in COCO's format; None if it is of another.
+def _read(path: Path) -> tuple[Annotations | None, list[str]]:
+    """A file in COCO's format, or None if it is of another; and what the toolboxes cannot read.
 
     Raises:
-        LayoutError: It is damaged.
+        LayoutError: It is damaged, or its entries lack what is asked for here.
     """
+    raw = path.read_bytes()
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(raw)
     except ValueError as error:
         raise LayoutError(f"{path} is no whole JSON file: {error}.") from error
-    keys = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in keys):
-        return None
-    return content
+    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in _NEEDED):
+        return None, []
+    repairs = []
+    if json.detect_encoding(raw) != "utf-8":
+        repairs.append("it is not in plain UTF-8, and was written so")
+    for category in content["categories"]:
+        if isinstance(category, dict) and type(category.get("name")) in (int, float):
+            category["name"] = str(category["name"])
+            repairs.append(f"the name {category['name']} of a category is text now")
+    problems = check_form(content, str(path), _NEEDED)
+    if problems:
+        raise LayoutError(" ".join(map(str, problems)))
+    return content, repairs
 
 
 @dataclass(frozen=True)
 class _File:
-    """An annotation file: relative to the root, with the split that it is known to be of."""
+    """An annotation file: relative to the root, with the split that it is known to be of.
+
+    `repairs` are differences between its content and what the toolboxes would read.
+    """
 
     path: Path
     content: Annotations
     split: str | None
+    repairs: Sequence[str] = ()
 
 
 def _candidates(folder: Folder, options: Options) -> list[_File]:
@@ -147,8 +177,8 @@ def _candidates(folder: Folder, options: Options) -> list[_File]:
         paths = [p for p in paths if any(word in p.name.lower() for word in _TELLING)][:_MANY]
     found = [(split_of(path), path) for path in paths if not path.name.startswith(_OTHER_TASKS)]
     found = list(named.items()) or found
-    read = [(split, path, read_annotations(folder.root / path)) for split, path in found]
-    return [_File(path, content, split) for split, path, content in read if content is not None]
+    read = [(split, path, *_read(folder.root / path)) for split, path in found]
+    return [_File(path, content, split, said) for split, path, content, said in read if content]
 
 
 def _assign(files: Sequence[_File]) -> dict[str, _File]:
@@ -212,8 +242,8 @@ def _image_folder(folder: Folder, file: Path, content: Annotations) -> tuple[Pat
     )
 
 
-def _divide(content: Annotations) -> tuple[dict[str, Annotations], tuple[int, int]]:
-    """One file into two."""
+def _divide(content: Annotations) -> tuple[dict[str, Annotations], tuple[int, int], int]:
+    """One file into two; how many images they have, and how many objects are of no image."""
     parts = hold_out([image["file_name"] for image in content["images"]])
     divided = {}
     for name, names in zip(("train", "val"), map(set, parts)):
@@ -221,7 +251,8 @@ def _divide(content: Annotations) -> tuple[dict[str, Annotations], tuple[int, in
         ids = {image["id"] for image in images}
         kept = [copy.copy(a) for a in content["annotations"] if a["image_id"] in ids]
         divided[name] = {**content, "images": images, "annotations": kept}
-    return divided, (len(parts[0]), len(parts[1]))
+    lost = len(content["annotations"]) - sum(len(c["annotations"]) for c in divided.values())
+    return divided, (len(parts[0]), len(parts[1])), lost
 
 
 def _categories(
@@ -286,6 +317,7 @@ def _repair(content: Annotations, categories: Sequence[Mapping[str, Any]]) -> li
                 said.append("a category of a name that is there twice was left out")
     annotations = content["annotations"]
     numbers = [a.get("id") for a in annotations]
+    numbers = [number if isinstance(number, (int, str)) else None for number in numbers]
     if len(set(numbers)) != len(numbers) or any(not n for n in numbers):
         # COCO's evaluation takes a match with id 0 for none
         for number, annotation in enumerate(annotations, start=1):

@@ -18,6 +18,7 @@ from mmeffvit.datasets.layouts.base import (
     LayoutError,
     Options,
     Split,
+    check_trainable,
     complete,
     held_out_note,
     hold_out,
@@ -70,16 +71,12 @@ def convert(
     """
     splits = {name: sorted(images) for name, images in splits.items() if images}
     notes = []
+    check_trainable(folder.root, splits)
     if len(splits) == 1:
         (images,) = splits.values()
         parts = hold_out([str(path) for path in images])
         splits = {name: [Path(p) for p in part] for name, part in zip(("train", "val"), parts)}
         notes.append(held_out_note(*map(len, parts)))
-    if "train" not in splits:
-        raise LayoutError(
-            f"{folder.root} has the splits {', '.join(splits)}, and none to train on; a part of it "
-            "must be called train."
-        )
     cache = Cache(folder.root, options.cache)
 
     def make() -> dict[str, Any]:
@@ -131,10 +128,12 @@ def _to_coco(
     for image_id, path in enumerate(iterate, start=1):
         size = _size(folder.root / path)
         objects = read(path, size)
-        if len(objects) and max(objects.class_id) >= len(classes):
+        numbers = objects.class_id.tolist() if len(objects) else []
+        strange = [number for number in numbers if not 0 <= number < len(classes)]
+        if strange:
             raise LayoutError(
-                f"The labels of {path.as_posix()} name class {max(objects.class_id)}, but there "
-                f"are {len(classes)} classes, counted from 0: {', '.join(classes)}."
+                f"The labels of {path.as_posix()} name class {strange[0]}, but there are "
+                f"{len(classes)} classes, counted from 0: {', '.join(classes)}."
             )
         # else objects of several parts would count as crowds, which are not trained on
         objects.data.setdefault("iscrowd", np.zeros(len(objects), dtype=int))

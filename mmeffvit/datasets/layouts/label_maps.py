@@ -21,9 +21,11 @@ from mmeffvit.datasets.layouts.base import (
     LayoutError,
     Options,
     Split,
+    check_trainable,
     complete,
     held_out_note,
     hold_out,
+    read_text,
     split_of,
 )
 from mmeffvit.datasets.layouts.cache import Cache
@@ -81,7 +83,10 @@ maps in colours, red, green and blue"""
         notes: list[str] = []
         for name, own in groups.items():
             if own.alone:
-                notes.append(f"{own.alone} images of {name} have no label map and are left out.")
+                of = f" of {name}" if name else ""
+                notes.append(f"{own.alone} images{of} have no label map and are left out.")
+        groups = {name: own for name, own in groups.items() if own.stems}
+        check_trainable(folder.root, groups, " ".join(notes))
         lists = {n: list(own.stems) for n, own in groups.items()}
         whole = {n: not own.alone for n, own in groups.items()}
         if len(groups) == 1:
@@ -93,11 +98,6 @@ maps in colours, red, green and blue"""
             groups = dict.fromkeys(lists, own)
             if not folder.named(["trainval.txt"]):
                 notes.append(held_out_note(*(len(stems) for stems in lists.values())))
-        if "train" not in groups:
-            raise LayoutError(
-                f"{folder.root} has label maps of {', '.join(groups)}, and none to train on; a "
-                "folder must be called train or training."
-            )
         maps = {n: _paths(folder, groups[n].maps, lists[n], suffixes[1]) for n in groups}
         every = [path for own in maps.values() for path in own]
         palette = _palette(folder, options)
@@ -226,8 +226,7 @@ def _match(
                         alone += 1
                 elif image.lower().endswith(SUFFIXES):
                     alone += 1
-        if stems:
-            found[name] = _Pairs(tops[0], tops[1], tuple(sorted(stems)), alone)
+        found[name] = _Pairs(tops[0], tops[1], tuple(sorted(stems)), alone)
     return found
 
 
@@ -236,7 +235,7 @@ def _published_lists(folder: Folder, own: _Pairs) -> dict[str, list[str]]:
     lists = {}
     for name in ("train", "val"):
         for path in folder.named([f"{name}.txt"]):
-            lines = (folder.root / path).read_text(encoding="utf-8").split()
+            lines = read_text(folder.root / path).split()
             lists[name] = [stem for stem in lines if stem in set(own.stems)]
     return lists if len(lists) == 2 and all(lists.values()) else {}
 
@@ -311,7 +310,7 @@ def _palette(folder: Folder, options: Options) -> Palette | None:
             )
         return Palette.of(list(zip(options.classes, options.palette)))
     for path in folder.named(_PALETTES):
-        palette = read_palette((folder.root / path).read_text(encoding="utf-8-sig"))
+        palette = read_palette(read_text(folder.root / path))
         if palette is not None:
             return palette
     return None
@@ -337,7 +336,7 @@ def _values(paths: Sequence[Path]) -> Counter:
 def _names(folder: Folder) -> tuple[str, ...]:
     """Names of the classes, of a file that has one in every line."""
     for path in folder.named(_NAMES):
-        lines = (folder.root / path).read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(folder.root / path).splitlines()
         if path.name.lower() == "objectinfo150.txt":  # ADE20K's table; names are its last column
             lines = [line.split("\t")[-1].split(",")[0] for line in lines[1:]]
         names = tuple(line.strip() for line in lines if line.strip())

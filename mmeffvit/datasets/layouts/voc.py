@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from mmeffvit.datasets.layouts.base import (
     FolderData,
     LayoutError,
     Options,
+    read_text,
     split_of,
 )
 from mmeffvit.datasets.layouts.convert import convert, import_supervision
@@ -44,9 +46,17 @@ ImageSets/Main/{train,val}.txt                as they are or in train/ valid/ te
         roots: dict[Path, Any] = {}
         for image, path in files.items():
             try:
-                roots[image] = parse(str(folder.root / path)).getroot()
+                root = parse(str(folder.root / path)).getroot()
             except Exception as error:  # of several XML libraries, and their own refusals
                 raise LayoutError(f"{path.as_posix()} is no whole XML file: {error}.") from error
+            if root.tag != "annotation":
+                raise LayoutError(
+                    f"{path.as_posix()} has the name of an image, but is no annotation of Pascal "
+                    f"VOC: it begins with <{root.tag}> and not with <annotation>."
+                )
+            for name in root.iter("name"):
+                name.text = (name.text or "").strip()
+            roots[image] = root
         found = {obj.findtext("name", "") for r in roots.values() for obj in r.iter("object")}
         classes = options.classes or tuple(sorted(found))
         unknown = sorted(found - set(classes))
@@ -69,17 +79,29 @@ ImageSets/Main/{train,val}.txt                as they are or in train/ valid/ te
             return objects
 
         sources = [folder.root / path for path in files.values()]
-        splits = _splits(folder, list(files))
-        return convert(folder, options, self.name, classes, splits, sources, read)
+        splits, notes = _splits(folder, list(files))
+        alone = len(_images(folder)) - len(files)
+        if alone:
+            notes.append(f"{alone} images have no XML file of their name, and are left out.")
+        data = convert(folder, options, self.name, classes, splits, sources, read)
+        return replace(data, notes=(*data.notes, *notes))
+
+
+def _images(folder: Folder) -> list[Path]:
+    """All but label maps."""
+    return [
+        here / name
+        for here, names in folder.having(SUFFIXES).items()
+        if not any(part.startswith("Segmentation") for part in here.parts)
+        for name in names
+    ]
 
 
 def _pair(folder: Folder) -> dict[Path, Path]:
     """The XML file of every image that has one."""
     images: dict[str, list[Path]] = {}
-    for here, names in folder.having(SUFFIXES).items():
-        if not any(part.startswith("Segmentation") for part in here.parts):  # label maps
-            for name in names:
-                images.setdefault(Path(name).stem, []).append(here / name)
+    for image in _images(folder):
+        images.setdefault(image.stem, []).append(image)
     pairs = {}
     for here, names in folder.having([".xml"]).items():
         for name in names:
@@ -98,8 +120,8 @@ def _pair(folder: Folder) -> dict[Path, Path]:
     return pairs
 
 
-def _splits(folder: Folder, images: list[Path]) -> dict[str, list[Path]]:
-    """By ImageSets/Main if it is there, else by names of folders."""
+def _splits(folder: Folder, images: list[Path]) -> tuple[dict[str, list[Path]], list[str]]:
+    """By ImageSets/Main if it is there, else by names of folders; and what is to be said of it."""
     lists = {
         path.stem: path
         for path in folder.named([f"{s}.txt" for s in ("train", "val", "test", "trainval")])
@@ -108,15 +130,22 @@ def _splits(folder: Folder, images: list[Path]) -> dict[str, list[Path]]:
     if lists:
         stems = {}
         for name, path in lists.items():
-            lines = (folder.root / path).read_text(encoding="utf-8").splitlines()
+            lines = read_text(folder.root / path).splitlines()
             stems[name] = {line.split()[0] for line in lines if line.strip()}
         if "train" not in stems and "trainval" in stems:
             stems["train"] = stems["trainval"]
         stems.pop("trainval", None)
         found = {s: [i for i in images if i.stem in own] for s, own in stems.items()}
         if any(found.values()):
-            return {s: own for s, own in found.items() if own}
+            lost = {s: len(own) - len(found[s]) for s, own in stems.items()}
+            notes = [
+                f"{lists.get(split, lists.get('trainval')).as_posix()} names {count} images that "
+                "have no annotation or are not there."
+                for split, count in lost.items()
+                if count > 0
+            ]
+            return {s: own for s, own in found.items() if own}, notes
     splits: dict[str, list[Path]] = {}
     for image in images:
         splits.setdefault(split_of(image.parent) or "train", []).append(image)
-    return splits
+    return splits, []

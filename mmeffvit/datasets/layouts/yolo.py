@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +14,7 @@ from mmeffvit.datasets.layouts.base import (
     FolderData,
     LayoutError,
     Options,
+    read_text,
     split_of,
 )
 from mmeffvit.datasets.layouts.convert import convert, import_supervision
@@ -23,6 +24,8 @@ _NAMES = ("classes.txt", "obj.names", "labels.txt", "names.txt", "classes.names"
 _LOOKED_INTO = 5
 #: and to tell oriented boxes from outlines
 _OUTLINES = 50
+#: coordinates beyond this are pixels and not shares; a little over 1 is an outline that was rounded
+_BEYOND = 2
 _ORIENTED = (
     "Every outline has four corners, as oriented boxes (YOLO OBB) have: they are taken for masks, "
     "and for the upright boxes around these, which a detector of mmdet learns. To learn the angle, "
@@ -57,8 +60,8 @@ train/images/*.jpg  train/labels/*.txt        or *.jpg with *.txt beside them"""
         supervision = import_supervision(self.name)
         from supervision.dataset.formats.yolo import yolo_annotations_to_detections
 
-        yaml = _read_yaml(folder)
-        classes = options.classes or _classes(folder, yaml)
+        yaml, damaged = _read_yaml(folder)
+        classes = options.classes or _classes(folder, yaml, damaged)
         splits = _splits(folder, yaml)
         labels = {image: _label(folder, image) for own in splits.values() for image in own}
 
@@ -66,9 +69,8 @@ train/images/*.jpg  train/labels/*.txt        or *.jpg with *.txt beside them"""
             path = labels[image]
             if path is None:
                 return supervision.Detections.empty()
-            lines = [
-                line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()
-            ]
+            lines = [line for line in read_text(path).splitlines() if line.strip()]
+            _check_shares(path, lines)
             masks = any(len(line.split()) > 6 for line in lines)
             try:
                 return yolo_annotations_to_detections(lines, size, masks)
@@ -77,14 +79,49 @@ train/images/*.jpg  train/labels/*.txt        or *.jpg with *.txt beside them"""
 
         sources = [path for path in labels.values() if path is not None]
         data = convert(folder, options, self.name, classes, splits, sources, read)
+        notes = [*data.notes, *_strays(folder, set(sources))]
         if _look_oriented(sources):
-            return replace(data, notes=(*data.notes, _ORIENTED))
-        return data
+            notes.append(_ORIENTED)
+        return replace(data, notes=tuple(notes))
+
+
+def _check_shares(path: Path, lines: Sequence[str]) -> None:
+    """Raise an error if coordinates are no shares of the image's width and height.
+
+    Raises:
+        LayoutError: They are far beyond 1, as pixels are.
+    """
+    for number, line in enumerate(lines, start=1):
+        values = line.split()[1:]
+        try:
+            large = [value for value in values if abs(float(value)) > _BEYOND]
+        except ValueError:
+            return  # told by the library that reads the line
+        if large:
+            raise LayoutError(
+                f"{path}, line {number}: {large[0]} is no share of the image's width or height, "
+                "from 0 to 1, as YOLO has them. Divide pixels by the width (x) and height (y)."
+            )
+
+
+def _strays(folder: Folder, used: Collection[Path]) -> list[str]:
+    """What is to be said about label files that belong to no image."""
+    text = [
+        folder.root / here / name
+        for here, names in folder.having([".txt"]).items()
+        for name in names
+        if here.parts and "labels" in [part.lower() for part in here.parts]
+    ]
+    lost = [path for path in text if path not in used and path.name.lower() not in _NAMES]
+    if not lost:
+        return []
+    shown = lost[0].relative_to(folder.root).as_posix()
+    return [f"{len(lost)} label files have no image of their name, and are left out: {shown} ..."]
 
 
 def _look_oriented(sources: Sequence[Path]) -> bool:
     """Whether every outline has four corners, in files that are looked into."""
-    looked = [path.read_text(encoding="utf-8-sig") for path in sources[:_OUTLINES]]
+    looked = [read_text(path) for path in sources[:_OUTLINES]]
     lines = [line for text in looked for line in text.splitlines() if line.strip()]
     return bool(lines) and all(len(line.split()) == 9 for line in lines)
 
@@ -107,49 +144,73 @@ def _label(folder: Folder, image: Path) -> Path | None:
 
 def _is_label(path: Path) -> bool:
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-        values = [[float(v) for v in line.split()] for line in lines if line.strip()]
+        rows = [line.split() for line in read_text(path).splitlines() if line.strip()]
+        values = [[float(v) for v in row[1:]] for row in rows]
     except ValueError:
         return False
-    return bool(values) and all(len(v) >= 5 and v[0] == int(v[0]) for v in values)
+    # a name in place of a number is told as an error when the line is read
+    whole = all(row[0].lstrip("-").isdigit() or len(row) == 5 for row in rows)
+    return bool(rows) and whole and all(len(v) >= 4 for v in values)
 
 
-def _read_yaml(folder: Folder) -> tuple[Path, Mapping[str, Any]] | None:
-    """The file with 'names', nearest to the root."""
+def _read_yaml(folder: Folder) -> tuple[tuple[Path, Mapping[str, Any]] | None, str]:
+    """The file with 'names', nearest to the root; if there is none, why others were no help."""
     import yaml
 
+    damaged = ""
     for path in [*folder.named((), ".yaml"), *folder.named((), ".yml")]:
         try:
-            content = yaml.safe_load((folder.root / path).read_text(encoding="utf-8"))
-        except (ValueError, yaml.YAMLError):
+            content = yaml.safe_load(read_text(folder.root / path))
+        except (LayoutError, yaml.YAMLError) as error:
+            line = " ".join(str(error).split())
+            damaged = damaged or f" {path.as_posix()} could not be read: {line}"
             continue
         if isinstance(content, dict) and content.get("names"):
-            return path, content
-    return None
+            return (path, content), ""
+    return None, damaged
 
 
-def _classes(folder: Folder, yaml: tuple[Path, Mapping[str, Any]] | None) -> tuple[str, ...]:
+def _classes(
+    folder: Folder, yaml: tuple[Path, Mapping[str, Any]] | None, damaged: str
+) -> tuple[str, ...]:
     if yaml is not None:
-        path, content = yaml
-        names = content["names"]
-        if isinstance(names, dict):
-            numbers = sorted(names, key=int)
-            if [int(n) for n in numbers] != list(range(len(names))):
-                raise LayoutError(
-                    f"{path.as_posix()} numbers its names {', '.join(map(str, numbers))}; they "
-                    "have to be 0, 1, 2 ... without a gap."
-                )
-            names = [names[n] for n in numbers]
-        return tuple(map(str, names))
+        return _names_of(*yaml)
     for path in folder.named(_NAMES):
-        lines = (folder.root / path).read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(folder.root / path).splitlines()
         if any(line.strip() for line in lines):
             return tuple(line.strip() for line in lines if line.strip())
     raise LayoutError(
         f"{folder.root} has label files of YOLO, which number the classes, and no data.yaml or "
         "classes.txt that names them. Write one (classes.txt: a name in each line, that of class 0 "
-        'first), or say --dataset-options classes="[cat,dog]".'
+        f'first), or say --dataset-options classes="[cat,dog]".{damaged}'
     )
+
+
+def _names_of(path: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names in a data.yaml.
+
+    Raises:
+        LayoutError: They are no list, or not numbered from 0, or as many as it says itself.
+    """
+    names, file = content["names"], path.as_posix()
+    if isinstance(names, dict):
+        if sorted(map(str, names)) != sorted(map(str, range(len(names)))):
+            raise LayoutError(
+                f"{file} has the names under {', '.join(map(repr, names))}; they have to be under "
+                "their numbers 0, 1, 2 ... without a gap, as in '0: cat'."
+            )
+        names = [name for _, name in sorted(names.items(), key=lambda item: int(item[0]))]
+    if not isinstance(names, list):
+        raise LayoutError(f"{file} has names: {names!r}; write a list, such as names: [cat, dog].")
+    for number, name in enumerate(names):
+        if isinstance(name, (bool, dict, list)) or name is None or not str(name).strip():
+            raise LayoutError(
+                f"{file}: the name of class {number} is {name!r}, which is no text. Put names into "
+                "quotes; without them YAML makes True and False of yes and no."
+            )
+    if str(content.get("nc") or len(names)) != str(len(names)):
+        raise LayoutError(f"{file} says nc: {content['nc']}, and has {len(names)} names.")
+    return tuple(map(str, names))
 
 
 def _splits(folder: Folder, yaml: tuple[Path, Mapping[str, Any]] | None) -> dict[str, list[Path]]:
@@ -189,7 +250,7 @@ def _of_entry(folder: Folder, yaml: tuple[Path, Mapping[str, Any]], value: Any) 
             if target.is_dir():
                 return [image for image in own if inside in image.parents]
             if target.is_file() and target.suffix == ".txt":
-                lines = target.read_text(encoding="utf-8").split("\n")
+                lines = read_text(target).split("\n")
                 listed = {os.path.normpath(target.parent / line.strip()) for line in lines}
                 listed |= {os.path.normpath(base / line.strip()) for line in lines}
                 return [image for image in own if str(folder.root / image) in listed]

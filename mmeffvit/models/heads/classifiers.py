@@ -59,7 +59,48 @@ class ConvClassifier(BaseModule):
         return self.fc(self.pre_logits(feats))
 
 
-class NormClassifier(BaseModule):
+class _NormedClassifier(BaseModule):
+    """What classifiers of a norm, an average and a linear layer share, whatever their order.
+
+    Args:
+        norm: Of the channels.
+        in_channels: Channels C of the last map of the backbone.
+        num_classes: Number of classes.
+        init_cfg: Of mmengine.
+        **kwargs: Of the next class, where a sub-class joins this one with a toolbox's head.
+    """
+
+    def __init__(
+        self,
+        norm: nn.Module,
+        in_channels: int,
+        num_classes: int,
+        init_cfg: dict | None = None,
+        **kwargs,
+    ):
+        super().__init__(init_cfg=init_cfg, **kwargs)
+        self.norm = norm
+        self.fc = nn.Linear(in_channels, num_classes)
+        nn.init.trunc_normal_(self.fc.weight, std=0.02)
+        nn.init.zeros_(self.fc.bias)
+
+    def pre_logits(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
+        """What the last layer makes logits of.
+
+        Args:
+            feats: (B, C, H, W), or the tuple of a backbone, whose last map is taken.
+
+        Returns:
+            (B, C).
+        """
+        raise NotImplementedError
+
+    def forward(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
+        """Logits (B, num_classes); `feats` as in :meth:`pre_logits`."""
+        return self.fc(self.pre_logits(feats))
+
+
+class NormClassifier(_NormedClassifier):
     """Layer norm over channels, global average, linear layer to class logits.
 
     The head of CSWin, NAT, DiNAT and most other pyramids.
@@ -80,26 +121,12 @@ class NormClassifier(BaseModule):
         init_cfg: dict | None = None,
         **kwargs,
     ):
-        super().__init__(init_cfg=init_cfg, **kwargs)
-        self.norm = nn.LayerNorm(in_channels, eps=eps)
-        self.fc = nn.Linear(in_channels, num_classes)
-        nn.init.trunc_normal_(self.fc.weight, std=0.02)
-        nn.init.zeros_(self.fc.bias)
+        norm = nn.LayerNorm(in_channels, eps=eps)
+        super().__init__(norm, in_channels, num_classes, init_cfg, **kwargs)
 
     def pre_logits(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
-        """What the last layer makes logits of.
-
-        Args:
-            feats: (B, C, H, W), or the tuple of a backbone, whose last map is taken.
-
-        Returns:
-            (B, C).
-        """
+        """(B, C), of a map (B, C, H, W) or of the last one of a tuple."""
         return self.norm(last_map(feats).permute(0, 2, 3, 1)).mean((1, 2))
-
-    def forward(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
-        """Logits (B, num_classes); `feats` as in :meth:`pre_logits`."""
-        return self.fc(self.pre_logits(feats))
 
 
 class PooledNormClassifier(NormClassifier):
@@ -110,7 +137,7 @@ class PooledNormClassifier(NormClassifier):
         return self.norm(last_map(feats).mean((2, 3)))
 
 
-class BatchNormClassifier(BaseModule):
+class BatchNormClassifier(_NormedClassifier):
     """Batch norm, global average, linear layer to class logits: the head of UniFormer.
 
     Args:
@@ -123,26 +150,11 @@ class BatchNormClassifier(BaseModule):
     def __init__(
         self, in_channels: int, num_classes: int = 1000, init_cfg: dict | None = None, **kwargs
     ):
-        super().__init__(init_cfg=init_cfg, **kwargs)
-        self.norm = nn.BatchNorm2d(in_channels)
-        self.fc = nn.Linear(in_channels, num_classes)
-        nn.init.trunc_normal_(self.fc.weight, std=0.02)
-        nn.init.zeros_(self.fc.bias)
+        super().__init__(nn.BatchNorm2d(in_channels), in_channels, num_classes, init_cfg, **kwargs)
 
     def pre_logits(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
-        """What the last layer makes logits of.
-
-        Args:
-            feats: (B, C, H, W), or the tuple of a backbone, whose last map is taken.
-
-        Returns:
-            (B, C).
-        """
+        """(B, C), of a map (B, C, H, W) or of the last one of a tuple."""
         return self.norm(last_map(feats)).mean((2, 3))
-
-    def forward(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
-        """Logits (B, num_classes); `feats` as in :meth:`pre_logits`."""
-        return self.fc(self.pre_logits(feats))
 
 
 class LinearClassifier(BaseModule):

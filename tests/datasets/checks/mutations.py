@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -204,6 +205,28 @@ for part, key, value in (
 ):
     add("coco", f"{key} of {part} is {value!r}", "error", f"{part} have a '{key}' that is no",
         each(part, lambda entry, key=key, value=value: entry.update({key: value})))  # fmt: skip
+
+
+@error("coco", "begins with a byte order mark")
+def a_byte_order_mark(root, cfg):
+    path = root / "annotations/train.json"
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+
+
+@error("coco", "is in UTF-16")
+def another_encoding(root, cfg):
+    path = root / "annotations/train.json"
+    path.write_text(path.read_text(), encoding="utf-16-le")
+
+
+@error("coco", r"8 objects outside of the image")
+def all_objects_outside(root, cfg):
+    each("annotations", lambda entry: entry.update(bbox=[640, 480, 20, 9]))(root, cfg)
+
+
+@error("coco", "8 objects with a box or an area of less than a pixel")
+def boxes_as_shares_of_the_image(root, cfg):
+    each("annotations", lambda entry: entry.update(bbox=[0.1, 0.1, 0.4, 0.3]))(root, cfg)
 
 
 @error("coco", "without 'iscrowd'")
@@ -792,6 +815,28 @@ def folders_of_npy_files(root, cfg):
         path.unlink()
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.dataset.semantic_key = "segment"
+
+
+# -- images of 16 bits -----------------------------------------------------------------------------
+
+
+def deepen(paths, shift=8):
+    """Write images as PNG of 16 bits, of which `8 + shift` are used."""
+    for path in paths:
+        pixels = cv2.imread(str(path)).astype(np.uint16) << shift
+        cv2.imwrite(str(path.with_suffix(".png")), pixels)
+        path.unlink()
+
+
+@valid("label maps")
+def images_of_16_bits(root, cfg):
+    deepen(sets.files(root, "images/train/*.jpg"))
+    cfg.train_dataloader.dataset.img_suffix = ".png"
+
+
+@valid("folders")
+def images_of_classes_of_16_bits(root, cfg):
+    deepen(sets.files(root, "train/*/*.jpg"))
 
 
 # -- damaged files ---------------------------------------------------------------------------------
