@@ -1,4 +1,4 @@
-"""Synthetic batches for any model of mmdet and mmseg: noise, with every kind of annotation."""
+"""Synthetic batches for any model of the toolboxes: noise, with every kind of annotation."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ class Batches:
         """Two images, or what the model takes for that, with annotations."""
         if self.cfg.get("default_scope") == "mmseg":
             return _collate([self._segmentation_sample() for _ in range(2)])
+        if self.cfg.get("default_scope") == "mmpretrain":
+            return self._pictures(2)
         if self.kind == "BaseReID":
             return self._reid()
         if self.kind == "CLRNet":
@@ -53,6 +55,8 @@ class Batches:
         """One image, or one frame of a video."""
         if self.cfg.get("default_scope") == "mmseg":
             return _collate([self._segmentation_sample()])
+        if self.cfg.get("default_scope") == "mmpretrain":
+            return self._pictures(1)
         if self.kind == "BaseReID":
             return self._reid()
         if self.kind == "CLRNet":
@@ -130,8 +134,11 @@ class Batches:
         masks = np.zeros((_BOXES, self.side, self.side), dtype=np.uint8)
         for mask, (left, top, right, bottom) in zip(masks, boxes):
             mask[top:bottom, left:right] = 1
+        shapes = HorizontalBoxes(torch.from_numpy(boxes).float())
+        if self.cfg.get("default_scope") == "mmrotate":
+            shapes = shapes.convert_to("rbox")
         instances = InstanceData(
-            bboxes=HorizontalBoxes(torch.from_numpy(boxes).float()),
+            bboxes=shapes,
             labels=torch.from_numpy(self.random.integers(0, num_classes, _BOXES)),
             instances_ids=torch.arange(_BOXES),
         )
@@ -161,6 +168,22 @@ class Batches:
         clip.video_data_samples = samples
         clip.set_metainfo({"key_frames_inds": [0], "ref_frames_inds": list(range(1, frames))})
         return {"inputs": torch.stack([self._image() for _ in range(frames)]), "data_samples": clip}
+
+    def _pictures(self, count: int) -> dict[str, Any]:
+        """Classified pictures, or as many views of each as the pipeline makes."""
+        from mmpretrain.structures import DataSample
+
+        samples = []
+        for label in range(count):
+            sample = DataSample(metainfo={"img_shape": (self.side,) * 2})
+            sample.set_gt_score(torch.eye(self.num_classes)[label])  # of several labels
+            samples.append(sample.set_gt_label(label))
+        counts = _find(self.cfg.get("train_dataloader") or {}, "num_views")
+        views = sum(n if isinstance(n, int) else sum(n) for n in counts)
+        pictures = [
+            torch.stack([self._image() for _ in range(count)]) for _ in range(max(views, 1))
+        ]
+        return {"inputs": pictures if views else pictures[0], "data_samples": samples}
 
     def _reid(self) -> dict[str, Any]:
         """Two people twice, which triplets need, in the size that the head's pooling expects."""

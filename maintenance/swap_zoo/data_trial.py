@@ -68,12 +68,11 @@ def try_dataset(method: Method, swap: bool = True) -> dict[str, Any]:
     }
 
 
-def build_pipelines(method: Method, swap: bool = False) -> dict[str, Any]:
+def build_pipelines(method: Method) -> dict[str, Any]:
     """Build the steps of the upstream pipelines, which have nothing to do with a data set.
 
     Args:
         method: The method.
-        swap: Not looked at; as of the other trials.
 
     Raises:
         Exception: Whatever goes wrong.

@@ -66,6 +66,11 @@ class Method:
         return f"{self.toolbox}::{self.name}/{self.config}"
 
 
+def is_pyramid(backbone: str) -> bool:
+    """Whether a type of backbone is one that the goal counts."""
+    return _PYRAMID.search(backbone) is not None
+
+
 def zoo_root(toolbox: str) -> Path:
     """Folder of a toolbox' installed configs."""
     spec = importlib.util.find_spec(toolbox)
@@ -92,7 +97,7 @@ def find_method(toolbox: str, name: str) -> Method:
     other = None
     for file in files:
         kind = _backbone_type(folder / file)
-        if kind and _PYRAMID.search(kind):
+        if kind and is_pyramid(kind):
             return Method(toolbox, name, file, kind, True)
         if kind and other is None:
             other = Method(toolbox, name, file, kind, kind == "mmpretrain.TIMMBackbone")

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import csv
-import multiprocessing
-import os
+import functools
 import time
-import traceback
-from collections.abc import Callable, Iterable
-from multiprocessing.connection import Connection
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mmengine.logging import MMLogger
-
 from maintenance.swap_zoo.data_trial import build_pipelines, try_dataset
 from maintenance.swap_zoo.methods import Method
+from maintenance.swap_zoo.processes import in_process
 from maintenance.swap_zoo.trial import try_method
 from mmeffvit.analysis import results
-from mmeffvit.swap import SwapError
 
 FIELDS = (
     "toolbox",
@@ -51,13 +46,14 @@ def run_method(method: Method, timeout: float = 300) -> dict[str, Any]:
     }
     if not method.config:
         return {**row, "result": "refused", "reason": "no config of the folder has a backbone"}
-    outcome = _in_process(try_method, method, True, timeout)
+    outcome = in_process(try_method, method, timeout=timeout)
     if "error" not in outcome:
         return {**row, "result": "yes", "reason": "", **outcome}
     if outcome["refused"]:
         return {**row, "result": "refused", "reason": outcome["error"]}
     reason = outcome["error"]
-    original = _in_process(try_method, method, False, timeout)
+    as_upstream = functools.partial(try_method, swap=False)
+    original = in_process(as_upstream, method, timeout=timeout)
     if original.get("error") == reason:
         reason = f"as upstream, with its own backbone: {reason}"
     elif "error" in original:
@@ -77,57 +73,15 @@ def run_dataset(method: Method, timeout: float = 300, swap: bool = True) -> dict
         What is added to its row: ``dataset`` is 'yes', 'no' or 'refused', ``dataset_reason`` says
         why.
     """
-    outcome = _in_process(try_dataset, method, swap, timeout)
+    outcome = in_process(try_dataset, method, swap, timeout=timeout)
     if "error" not in outcome:
         return {"dataset": "yes", "dataset_reason": ""}
     reason = outcome["error"]
     if outcome["refused"]:
         return {"dataset": "refused", "dataset_reason": reason}
-    if _in_process(build_pipelines, method, False, timeout).get("error") == reason:
+    if in_process(build_pipelines, method, timeout=timeout).get("error") == reason:
         reason = f"as upstream: {reason}"
     return {"dataset": "no", "dataset_reason": reason, "traceback": outcome["traceback"]}
-
-
-def _in_process(function: Callable, method: Method, swap: bool, timeout: float) -> dict[str, Any]:
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_call, args=(function, method, swap, sender), daemon=True)
-    process.start()
-    sender.close()
-    try:
-        if not receiver.poll(timeout):
-            return _failure(f"no result within {timeout:.0f} s")
-        return receiver.recv()
-    except EOFError:
-        process.join()
-        return _failure(f"the process ended with status {process.exitcode}")
-    finally:
-        process.kill()
-        process.join()
-
-
-def _call(function: Callable, method: Method, swap: bool, sender: Connection) -> None:
-    try:
-        with open(os.devnull, "w") as nowhere:  # the toolboxes log every parameter
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
-        MMLogger.get_current_instance().setLevel("ERROR")
-        result = function(method, swap=swap)
-    except BaseException as error:  # SystemExit of a config is a result, too
-        result = _failure(_sentence(error), isinstance(error, SwapError))
-        result["traceback"] = traceback.format_exc()[-3000:]
-    sender.send(result)
-
-
-def _failure(error: str, refused: bool = False) -> dict[str, Any]:
-    return {"error": error, "refused": refused, "traceback": ""}
-
-
-def _sentence(error: BaseException) -> str:
-    """Type and first line, without addresses and paths, which differ from run to run."""
-    text = str(error).strip()
-    line = text.splitlines()[0] if text else ""
-    return line if isinstance(error, SwapError) else f"{type(error).__name__}: {line}"[:300]
 
 
 def sweep(

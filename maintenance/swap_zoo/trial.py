@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope
 
@@ -97,8 +97,8 @@ def side_of(method: Method) -> int:
 
 def build_small(cfg: Config) -> Any:
     """The model of a config, without weights from elsewhere, with what small images allow."""
-    model = convert(cfg.model, _bare)
-    _make_cheaper(model)
+    model = convert(cfg.model, bare)
+    make_cheaper(model)
     cfg.model = Config(model)._cfg_dict
     if cfg.model.get("num_queries"):
         cfg.model.num_queries = min(cfg.model.num_queries, _QUERIES)
@@ -111,17 +111,20 @@ def build_small(cfg: Config) -> Any:
 
 
 def _build(cfg: Config) -> Any:
-    if "language_model" in cfg.model:
-        with tempfile.TemporaryDirectory() as folder:
-            write_bert(Path(folder), TEXT)
-            changed = with_bert(plain(cfg.model), Path(folder))
-            model = MODELS.build(Config(changed)._cfg_dict)
-    else:
-        model = MODELS.build(cfg.model)
+    model = build(cfg.model)
     model.init_weights()
     if cfg.model.type == "QueryInst":
         _keep_boxes(model)
     return model
+
+
+def build(model: Mapping[str, Any]) -> Any:
+    """A model of a config, with a small BERT where it wants one that is downloaded."""
+    if "language_model" not in model:
+        return MODELS.build(ConfigDict(model))
+    with tempfile.TemporaryDirectory() as folder:
+        write_bert(Path(folder), TEXT)
+        return MODELS.build(ConfigDict(with_bert(plain(model), Path(folder))))
 
 
 def _keep_boxes(model: Any) -> None:
@@ -151,7 +154,7 @@ def _child(module: Any, key: str | int) -> Any:
     return getattr(module, key)
 
 
-def _bare(value: Any) -> Any:
+def bare(value: Any) -> Any:
     """A model's config without weights on disk or on the net, for small images and one process."""
     if not isinstance(value, dict):
         return value
@@ -169,7 +172,7 @@ _QUERIES = 50
 _FEWER = {"num_points": 256, "num": 32, "nms_pre": 100, "max_per_img": 100}
 
 
-def _make_cheaper(model: dict[str, Any]) -> None:
+def make_cheaper(model: dict[str, Any]) -> None:
     for place, value in walk(model):
         inside = not {"train_cfg", "test_cfg"}.isdisjoint(place[:-1])
         fewer = _FEWER if inside else {"num_cp": -1}  # re-computing saves memory, of GPUs
@@ -193,6 +196,9 @@ def _loss(model: Any, batches: Batches) -> tuple[torch.Tensor, Mapping[str, Any]
 def _predict(model: Any, batches: Batches) -> Any:
     model.eval()
     data = model.data_preprocessor(batches.testing(), training=False)
+    if not hasattr(model, "predict"):  # learns features, without labels
+        views = data["inputs"]
+        return model(views[0] if isinstance(views, list) else views, mode="tensor")
     predictions = model(**data, mode="predict")
     if len(predictions) == 0:
         raise ValueError("the model returned no prediction")

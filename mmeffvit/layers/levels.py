@@ -17,6 +17,7 @@ from mmeffvit.layers.context import Context
 from mmeffvit.layers.depthwise import DepthwiseConv2d
 from mmeffvit.layers.drop_path import DropPath
 from mmeffvit.layers.ffn import MixFFN
+from mmeffvit.layers.init import draw_convolution, draw_linear_layers
 from mmeffvit.layers.mixers.deformable import DeformableAttention
 from mmeffvit.layers.norm import LayerNorm2d
 from mmeffvit.layers.scale import LayerScale2d
@@ -94,6 +95,45 @@ class PyramidAttention(nn.Module):
         if self.residual:
             outs = [x + out for x, out in zip(queries, outs)]
         return [x + self.drop_path(self.ffn(self.ffn_norm(x))) for x in outs]
+
+
+def draw_levels(module: nn.Module, branch: set[nn.Module]) -> None:
+    """Draw the parts of ViT-CoMer as its authors do.
+
+    Linear layers are drawn from a normal of std 0.02, convolutions, and all of the convolutional
+    branch, of std sqrt(2 / fan out).
+
+    Args:
+        module: Whose parts are drawn.
+        branch: Modules of the `ConvBranch`.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            if layer.kernel_size == (1, 1) and layer not in branch:
+                draw_linear_layers(layer)
+            else:
+                draw_convolution(layer)
+    for layer in module.modules():
+        if isinstance(layer, DeformableAttention):
+            layer.reset_parameters()
+
+
+def output_map(
+    index: int, maps: Maps, finest: Tensor | None, up: nn.Module | None, feature: Tensor | None
+) -> Tensor:
+    """An output of ViT-CoMer, before its norm.
+
+    Args:
+        index: 0 is the map of stride 4, which is made of that of stride 8.
+        maps: Of the branch, of strides 8, 16 and 32.
+        finest: Of the branch, of stride 4.
+        up: Doubles the size of a map.
+        feature: A map of the ViT that is added, if there is one.
+    """
+    out = maps[index - 1] if index else up(maps[0]) + finest
+    if feature is None:
+        return out
+    return out + F.interpolate(feature, out.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def _add_to_middle(maps: Maps, x: Tensor) -> Maps:

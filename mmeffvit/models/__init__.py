@@ -32,7 +32,7 @@ from mmeffvit.models.heads import (
     LinearClassifier,
     NormClassifier,
 )
-from mmeffvit.models.libraries import LibraryBackbone
+from mmeffvit.models.libraries import LibraryBackbone, ViTCoMerAdapter
 from mmeffvit.models.necks import CrossScaleAttention, PlainToPyramid, ResizeToStrides
 from mmeffvit.models.points import ConDaFormer, FlatFormer
 
@@ -71,6 +71,7 @@ __all__ = [
     "UniFormer",
     "ViTAR",
     "ViTCoMer",
+    "ViTCoMerAdapter",
 ]
 
 

@@ -23,6 +23,8 @@ from mmeffvit.swap.locate import find_owner
 from mmeffvit.swap.measure import Level, measure_backbone
 
 RECIPES = ("keep", "adamw")
+#: of last maps of pyramids
+_STRIDES = (16, 32)
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,11 @@ def plan_swap(
     _drop_branches(draft)
     old = _unpooled(draft, old)
     levels, parameters = measure_backbone(old, draft.scope)
+    levels = _pooled(draft, levels)
     readers = find_readers(draft, levels)
     read = sorted({index for reader in readers for index in reader.reads})
+    if not read and _is_headless(draft):
+        read = list(range(len(levels)))
     if not read:
         raise SwapError(
             f"Nothing beside the backbone of {draft.get(draft.own('type'))!r} names the channels "
@@ -201,6 +206,24 @@ def _unpooled(draft: Draft, old: dict[str, Any]) -> dict[str, Any]:
     neck = {"type": "mmpretrain.GlobalAveragePooling"}
     draft.set(draft.own("neck"), neck, "the old backbone pooled its last map itself")
     return {**old, upstream.POOLS: False}
+
+
+def _pooled(draft: Draft, levels: tuple[Level, ...]) -> tuple[Level, ...]:
+    """The only map of a classifier as one of a pyramid: what is pooled may have any stride."""
+    neck, last = type_name(draft.get(draft.own("neck"))), levels[-1]
+    if neck != "GlobalAveragePooling" or len(levels) > 1 or last.stride in _STRIDES:
+        return levels
+    draft.notes.append(
+        f"The old backbone's only map has stride {last.stride}, the new one's {_STRIDES[-1]}: "
+        "small images, such as CIFAR's, leave few cells of it; enlarge them in the pipelines."
+    )
+    return (Level(last.channels, _STRIDES[-1]),)
+
+
+def _is_headless(draft: Draft) -> bool:
+    """Whether a backbone alone is what is wanted, such as a classifier without its head."""
+    heads = {key for key in draft.get(draft.owner) if key.endswith("head")}
+    return not any(draft.get(draft.own(key)) for key in {"neck", *heads})
 
 
 def _drop_branches(draft: Draft) -> None:

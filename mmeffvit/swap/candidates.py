@@ -14,7 +14,7 @@ from mmeffvit.swap.connect import refuse
 from mmeffvit.swap.errors import SwapError
 from mmeffvit.swap.library import library_backbone
 from mmeffvit.swap.measure import Level, build_measured
-from mmeffvit.swap.replacement import Replacement, out_indices, out_levels, substitutes
+from mmeffvit.swap.replacement import Replacement, once, out_indices, out_levels, substitutes
 
 #: what a pyramid of a toolbox is asked for, to see which maps it has
 _ALL_MAPS = (0, 1, 2, 3)
@@ -70,13 +70,13 @@ def _new_backbone(
     asked = arguments.pop("out_indices", None)
     ours = _build(name, cls, arguments).stage_strides
     found = out_indices(name, ours, old["type"], levels, read)
-    if asked is not None and tuple(asked) != found:
+    if asked is not None and tuple(asked) != once(found):
         strides = ", ".join(str(levels[i].depth_stride) for i in read)
         raise SwapError(
             f"out_indices={tuple(asked)} cannot serve this config, whose neck and heads read maps "
-            f"of stride {strides}, which is out_indices={found}; leave it out."
+            f"of stride {strides}, which is out_indices={once(found)}; leave it out."
         )
-    arguments["out_indices"] = found
+    arguments["out_indices"] = once(found)
     network = _build(name, cls, arguments)
     maps = substitutes(levels, read, found, out_levels(network))
     return Replacement({"type": f"mmeffvit.{cls.__name__}", **arguments}, network, maps)
@@ -96,9 +96,10 @@ def _toolbox_backbone(
     config.setdefault("out_indices", _ALL_MAPS)
     _, theirs = build_measured(config, scope)
     chosen = out_indices(name, [lv.depth_stride for lv in theirs], old["type"], levels, read)
-    config["out_indices"] = tuple(config["out_indices"][index] for index in chosen)
+    chosen = tuple(config["out_indices"][index] for index in chosen)
+    config["out_indices"] = once(chosen)
     network, new = build_measured(config, scope)
-    maps = substitutes(levels, read, config["out_indices"], new)
+    maps = substitutes(levels, read, chosen, new)
     return Replacement(config, network, maps)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mmengine.registry import DefaultScope
+
 from mmeffvit.configs import Place, lookup, plain
 from mmeffvit.swap.errors import SwapError
 
@@ -81,7 +83,7 @@ class Draft:
     Attributes:
         before: The config as it was.
         tree: As it is now.
-        scope: Its default scope.
+        scope: Its default scope, or else the current one.
         edits: What led from one to the other.
         notes: What was left as it is although one might expect a change, and why.
     """
@@ -90,7 +92,9 @@ class Draft:
         self.before = tree
         self.tree = plain(tree)
         self.owner = owner
-        self.scope: str = tree.get("default_scope") or "mmengine"
+        current = DefaultScope.get_current_instance()
+        inherited = current.scope_name if current is not None else "mmengine"
+        self.scope: str = tree.get("default_scope") or inherited
         self.edits: list[Edit] = []
         self.notes: list[str] = []
 

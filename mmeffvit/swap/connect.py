@@ -23,12 +23,14 @@ class Substitute:
         old: The old one.
         out_index: Of the new one, among all maps that our network could return.
         new: The new one. Where its stride is not that of `old`, it is resized.
+        again: Whether it takes a place before, too, as the network has none that is so coarse.
     """
 
     index: int
     old: Level
     out_index: int
     new: Level
+    again: bool = False
 
 
 def refuse(cfg: Mapping[str, Any]) -> None:
@@ -70,7 +72,9 @@ def connect(
     """
     # what arrives at the readers: our channels, at the old strides
     new = {m.index: Level(m.new.channels, m.old.stride) for m in maps}
-    if isinstance(found[0], Neck):
+    if not found:
+        pass  # a network without neck and heads, whose maps are all that is wanted
+    elif isinstance(found[0], Neck):
         _rewrite_neck(draft, levels, found[0], new)
     elif isinstance(draft.get(draft.own("roi_head", "shared_head")), Mapping):
         _keep_channels(draft, maps[-1])
@@ -78,12 +82,15 @@ def connect(
         _rewrite_heads(draft, levels, found, new)
     strides = tuple(m.new.stride for m in maps)
     wanted = tuple(m.old.stride for m in maps)
-    resize = {"type": "mmeffvit.ResizeToStrides", "in_strides": strides, "out_strides": wanted}
+    come_in = tuple(m.new.stride for m in maps if not m.again)
+    resize = {"type": "mmeffvit.ResizeToStrides", "in_strides": come_in, "out_strides": wanted}
     if readers.views_maps(draft.get(draft.owner)):
         resize["contiguous"] = True
         prepend_neck(draft, resize, "a head cannot view maps that are channels last")
     elif strides != wanted:
-        prepend_neck(draft, resize, "the strides that dilated stages had")
+        coarser = "a map that is coarser than those of the new backbone"
+        why = coarser if any(m.again for m in maps) else "the strides that dilated stages had"
+        prepend_neck(draft, resize, why)
 
 
 def _rewrite_neck(draft: Draft, levels: Sequence[Level], neck: Neck, new: NewLevels) -> None:

@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
-from mmeffvit.models.libraries import LibraryBackbone
+from mmeffvit.models.libraries import LibraryBackbone, ViTCoMerAdapter
 from mmeffvit.models.meta import TablesOnCpu
 from mmeffvit.swap.connect import Substitute
 from mmeffvit.swap.errors import SwapError
 from mmeffvit.swap.measure import Level
-from mmeffvit.swap.replacement import Replacement, out_indices, out_levels, substitutes
+from mmeffvit.swap.replacement import Replacement, once, out_indices, out_levels, substitutes
+
+#: values of the option ``adapter``
+_ADAPTERS = {"vit_comer": ViTCoMerAdapter}
 
 
 def library_backbone(
@@ -28,7 +32,8 @@ def library_backbone(
 
     Args:
         name: ``'timm/...'``, ``'torchvision/...'`` or ``'hf/...'``.
-        options: Arguments of `LibraryBackbone`.
+        options: Arguments of `LibraryBackbone`; with ``adapter='vit_comer'``, of
+            `ViTCoMerAdapter`.
         old: Config of the old backbone.
         levels: All maps of the old one.
         read: Indices of those that are read.
@@ -36,6 +41,8 @@ def library_backbone(
         load_published: Let it begin with the library's weights, unless an option says otherwise.
     """
     arguments = dict(options)
+    if (adapter := arguments.pop("adapter", None)) is not None:
+        return _adapted(name, adapter, arguments, old, levels, read, load_published)
     network = _build(name, arguments)
     _refuse_fixed_size(network, arguments)
     if network.facts.is_plain:
@@ -44,19 +51,7 @@ def library_backbone(
     else:
         network, maps = _pyramid(name, arguments, network, old, levels, read)
         neck = None
-    notes = []
-    if load_published and network.library.has_weights():
-        arguments.setdefault("pretrained", True)
-    if arguments.get("pretrained"):
-        notes.append(
-            f"{name} begins with its published weights, which are downloaded when training starts "
-            "if they are not in the library's cache; pretrained=False does without."
-        )
-    if network.out_stride is not None:
-        notes.append(
-            f"patches of {name} have {network.facts.strides[0]} pixels: images are resized inside, "
-            f"so that a patch is {network.out_stride} pixels of the image (out_stride)."
-        )
+    notes = _notes(network, arguments, load_published)
     if network.facts.size is not None:
         height, width = network.facts.size
         notes.append(
@@ -74,11 +69,60 @@ def library_backbone(
     )
 
 
-def _build(name: str, arguments: Mapping[str, Any]) -> LibraryBackbone:
+def _adapted(
+    name: str,
+    adapter: str,
+    arguments: dict[str, Any],
+    old: Mapping[str, Any],
+    levels: Sequence[Level],
+    read: Sequence[int],
+    load_published: bool,
+) -> Replacement:
+    """A plain transformer with the branch that makes it a pyramid."""
+    if adapter not in _ADAPTERS:
+        raise SwapError(
+            f"adapter={adapter!r} is not known; there is {', '.join(map(repr, _ADAPTERS))}, and "
+            "without one plain transformers get the neck PlainToPyramid."
+        )
+    cls = _ADAPTERS[adapter]
+    network, maps = _pyramid(name, arguments, _build(name, arguments, cls), old, levels, read, cls)
+    notes = _notes(network.vit, arguments, load_published)
+    return Replacement(
+        {"type": f"mmeffvit.{cls.__name__}", "name": name, **arguments},
+        network,
+        maps,
+        None,
+        network.statistics(),
+        keeps_layer_decay=True,
+        notes=tuple(notes),
+    )
+
+
+def _notes(network: LibraryBackbone, arguments: dict[str, Any], load_published: bool) -> list[str]:
+    """What users have to know; and ``pretrained`` is set where there are weights."""
+    notes = []
+    if load_published and network.library.has_weights():
+        arguments.setdefault("pretrained", True)
+    if arguments.get("pretrained"):
+        notes.append(
+            f"{network.name} begins with its published weights, which are downloaded when training "
+            "starts if they are not in the library's cache; pretrained=False does without."
+        )
+    if network.out_stride is not None:
+        notes.append(
+            f"patches of {network.name} have {network.facts.strides[0]} pixels: images are resized "
+            f"inside, so that a patch is {network.out_stride} pixels of the image (out_stride)."
+        )
+    return notes
+
+
+def _build(
+    name: str, arguments: Mapping[str, Any], cls: type[nn.Module] = LibraryBackbone
+) -> LibraryBackbone | ViTCoMerAdapter:
     kept = {key: value for key, value in arguments.items() if key != "pretrained"}
     try:
         with torch.device("meta"), TablesOnCpu():
-            return LibraryBackbone(name, **kept)
+            return cls(name, **kept)
     except (ImportError, TypeError, ValueError) as error:
         raise SwapError(f"{name} cannot be the backbone: {error}") from error
 
@@ -108,16 +152,17 @@ def _pyramid(
     old: Mapping[str, Any],
     levels: Sequence[Level],
     read: Sequence[int],
+    cls: type[nn.Module] = LibraryBackbone,
 ) -> tuple[LibraryBackbone, tuple[Substitute, ...]]:
     found = out_indices(name, network.stage_strides, old["type"], levels, read)
-    asked = arguments.get("out_indices", found)
-    if tuple(asked) != found:
+    asked = arguments.get("out_indices", once(found))
+    if tuple(asked) != once(found):
         raise SwapError(
             f"out_indices={tuple(asked)} cannot serve this config, whose neck and heads read what "
-            f"is out_indices={found} of {name}; leave it out."
+            f"is out_indices={once(found)} of {name}; leave it out."
         )
-    arguments["out_indices"] = found
-    network = _build(name, arguments)
+    arguments["out_indices"] = once(found)
+    network = _build(name, arguments, cls)
     return network, substitutes(levels, read, found, out_levels(network))
 
 
@@ -152,5 +197,8 @@ def _plain(
     if len(indices) == len(read) and set(wanted) == {stride}:
         neck = None
     each = indices if len(indices) == len(read) else indices * len(read)
-    made = (Level(channels[0], levels[index].stride) for index in read)
-    return network, substitutes(levels, read, each, made), neck
+    maps = (
+        Substitute(index, levels[index], out_index, Level(channels[0], levels[index].stride))
+        for index, out_index in zip(read, each, strict=True)
+    )
+    return network, tuple(maps), neck

@@ -50,7 +50,10 @@ class Replacement:
 def out_indices(
     name: str, ours: Sequence[int], old: Any, levels: Sequence[Level], read: Sequence[int]
 ) -> tuple[int, ...]:
-    """Which maps of the network `name`, of strides `ours`, have the strides that are read."""
+    """Which maps of the network `name`, of strides `ours`, have the strides that are read.
+
+    For strides beyond its coarsest map that one is named again.
+    """
     strides = [lv.depth_stride for lv in levels]
     ascending = strides == sorted(set(strides))
     if not ascending or strides[0] < _FINEST or strides[-1] < _COARSEST:
@@ -60,6 +63,8 @@ def out_indices(
             f"each of the strides {_listed(ours)}."
         )
     wanted = [strides[i] for i in read]
+    if max(ours) in wanted and min(ours) < max(ours):
+        wanted = [min(stride, max(ours)) for stride in wanted]
     if not set(wanted) <= set(ours):
         raise SwapError(
             f"{name} cannot take the place of {old!r}: maps of stride {_listed(wanted)} are read, "
@@ -73,11 +78,24 @@ def out_indices(
 def substitutes(
     levels: Sequence[Level], read: Sequence[int], indices: Sequence[int], new: Iterable[Level]
 ) -> tuple[Substitute, ...]:
-    """What takes the place of each map that is read: maps `new`, of `indices` of their network."""
+    """What takes the place of each map that is read.
+
+    Args:
+        levels: All maps of the old backbone.
+        read: Indices of those that are read.
+        indices: What takes their places, among the maps of the new network; see `out_indices`.
+        new: The maps of these indices, each once.
+    """
+    returned = dict(zip(once(indices), new, strict=True))
     return tuple(
-        Substitute(index, levels[index], out_index, level)
-        for index, out_index, level in zip(read, indices, new, strict=True)
+        Substitute(index, levels[index], out_index, returned[out_index], out_index in indices[:i])
+        for i, (index, out_index) in enumerate(zip(read, indices, strict=True))
     )
+
+
+def once(indices: Sequence[int]) -> tuple[int, ...]:
+    """Ascending indices, each of them once."""
+    return tuple(sorted(set(indices)))
 
 
 def out_levels(network: nn.Module) -> tuple[Level, ...]:

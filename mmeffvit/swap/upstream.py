@@ -13,6 +13,11 @@ REFUSED = {
     "YOLOV3Neck": "YOLOv3's neck is built of the blocks of its backbone and trained with it",
     "VisionTransformer": "a plain vision transformer has maps of one stride, and its heads are "
     "written for them",
+    **dict.fromkeys(
+        ("SimMIMSwinTransformer", "SparseResNet", "SparseConvNeXt"),
+        "it learns from masked images, and its blocks are written for masks; swap the config that "
+        "is fine-tuned afterwards",
+    ),
     "RFP": "a recursive feature pyramid feeds its maps back into the blocks of its backbone "
     "(rfp_forward), which only DetectoRS_ResNet has; neck.type='FPN' without the rfp_* and aspp_* "
     "keys makes a pyramid that can be swapped",

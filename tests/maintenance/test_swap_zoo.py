@@ -1,15 +1,14 @@
 """The table of methods: it fits the installed zoo, and what it says of a config still holds."""
 
-import functools
 import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 
-from maintenance.swap_zoo import data_trial, methods, sweep, table, trial
+from maintenance.swap_zoo import data_trial, measured, methods, sweep, table, trial
 from mmeffvit.engine.launch import load_config
-from mmeffvit.swap import SwapError, api, set_dataset, swap_backbone
+from mmeffvit.swap import SwapError, set_dataset, swap_backbone
 
 DOCS = Path(__file__).parents[2] / "docs"
 ROWS = sweep.read_rows(DOCS / "swap_table.csv")
@@ -63,18 +62,7 @@ def made_up_data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured_once():
-    """Most configs have the same few backbones: each is measured for the first one alone."""
-    measure, measured = api.measure_backbone, {}
-
-    @functools.wraps(measure)
-    def remember(cfg, scope):
-        key = repr((cfg, scope))
-        if key not in measured:
-            measured[key] = measure(cfg, scope)
-        return measured[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api, "measure_backbone", remember)
+    with measured.measured_once({}):
         yield
 
 
@@ -161,11 +149,11 @@ def test_what_a_swap_refuses_takes_data_with_its_own_backbone(tmp_path, monkeypa
 def test_whose_fault_it_is_that_data_is_not_taken(monkeypatch):
     method = methods.Method("mmdet", "a", "a.py", "ResNet", True)
 
-    def fails(method, swap):
+    def fails(method, swap=None):
         raise AttributeError("no JpegCompression")
 
     monkeypatch.setattr(sweep, "try_dataset", fails)
-    monkeypatch.setattr(sweep, "build_pipelines", lambda method, swap: {})
+    monkeypatch.setattr(sweep, "build_pipelines", lambda method: {})
     row = sweep.run_dataset(method)
     assert (row["dataset"], row["dataset_reason"]) == ("no", "AttributeError: no JpegCompression")
     monkeypatch.setattr(sweep, "build_pipelines", fails)

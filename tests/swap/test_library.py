@@ -5,6 +5,7 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
+from maintenance.swap_zoo.batches import Batches
 from mmeffvit.engine.launch import load_config
 from mmeffvit.swap import SwapError, swap_backbone
 
@@ -133,3 +134,51 @@ def test_refused(name, options, message):
 def test_the_config_has_a_name_without_slashes():
     cfg = swap_backbone(RETINANET, "torchvision/resnet18", pretrained=False)
     assert cfg.filename == "retinanet_r50_fpn_1x_coco_torchvision-resnet18.py"
+
+
+class TestAdapter:
+    MASK_RCNN = "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py"
+
+    @pytest.mark.parametrize("frozen", [True, False])
+    def test_mask_rcnn_trains(self, frozen):
+        cfg = swap_backbone(
+            self.MASK_RCNN,
+            "timm/test_vit",
+            adapter="vit_comer",
+            pretrained=False,
+            frozen=frozen,
+            conv_channels=8,
+        )
+        assert cfg.model.backbone.type == "mmeffvit.ViTCoMerAdapter"
+        assert cfg.model.backbone.out_indices == (0, 1, 2, 3)
+        assert cfg.model.neck.in_channels == [64] * 4  # no neck before it
+        with DefaultScope.overwrite_default_scope("mmdet"):
+            model = MODELS.build(cfg.model)
+            model.init_weights()
+            batch = Batches(cfg, side=64)
+            data = model.data_preprocessor(batch.training(), training=True)
+            loss, _ = model.parse_losses(model(**data, mode="loss"))
+        loss.backward()
+        grads = {name: p.grad is not None for name, p in model.backbone.named_parameters()}
+        assert {has for name, has in grads.items() if name.startswith("vit.")} == {not frozen}
+        assert all(has for name, has in grads.items() if not name.startswith("vit."))
+
+    def test_dilated_maps_and_weights(self):
+        cfg = swap_backbone(PSPNET, DINOV2, adapter="vit_comer", **SMALL)
+        backbone = cfg.model.backbone
+        assert (backbone.out_indices, backbone.pretrained) == ((2, 3), True)
+        assert cfg.model.neck.out_strides == (8, 8)
+        first, second = cfg.backbone_swap.notes[:2]
+        assert "published weights" in first
+        assert "a patch is 16 pixels" in second
+
+    @pytest.mark.parametrize(
+        ("name", "adapter", "message"),
+        [
+            ("timm/test_vit", "vit-comer", "there is 'vit_comer', and without one"),
+            ("timm/test_convnext", "vit_comer", "the adapter is for plain transformers"),
+        ],
+    )
+    def test_refused(self, name, adapter, message):
+        with pytest.raises(SwapError, match=message):
+            swap_backbone(RETINANET, name, adapter=adapter)

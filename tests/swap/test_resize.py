@@ -26,6 +26,14 @@ def test_equal_strides_have_equal_sizes(size):
     assert [x.shape[-2:] for x in out[1:]] == [maps[1].shape[-2:]] * 3
 
 
+def test_further_strides_are_made_of_the_last_map():
+    maps = [torch.randn(1, 2, 12, 8), torch.randn(1, 3, 6, 4)]
+    fine, last, further = ResizeToStrides((8, 16), (8, 16, 32))(maps)
+    assert fine is maps[0]
+    assert last is maps[1]
+    torch.testing.assert_close(further, F.avg_pool2d(last, 2))  # what bilinear halving is
+
+
 def test_gradients_reach_every_map():
     maps = [torch.randn(1, 2, 8 // s, 8 // s, requires_grad=True) for s in (1, 2, 4)]
     sum(x.sum() for x in ResizeToStrides((8, 16, 32), (8, 8, 8))(maps)).backward()
@@ -46,5 +54,7 @@ def test_memory_format():
 def test_errors():
     with pytest.raises(ValueError, match="as many out_strides as in_strides"):
         ResizeToStrides((4, 8), (4,))
+    with pytest.raises(ValueError, match="all positive"):
+        ResizeToStrides((), (4,))
     with pytest.raises(ValueError, match="got 1 maps"):
         ResizeToStrides((4, 8), (4, 4))([torch.randn(1, 2, 4, 4)])

@@ -303,6 +303,36 @@ def test_checkpoint_reaches_the_backbone(tmp_path):
         assert torch.equal(built.state_dict()[name], value), name
 
 
+@pytest.mark.parametrize("backbone", ["ravlt-tiny", "mmdet.ResNet", "torchvision/resnet18"])
+def test_a_map_beyond_the_coarsest_is_made_of_it(backbone):
+    options = {"depth": 18} if backbone == "mmdet.ResNet" else {}
+    source = "mmdet::rtmdet/rtmdet_l_swin_b_p6_4xb16-100e_coco.py"
+    cfg = swap_backbone(source, backbone, **options)
+    assert len(cfg.model.backbone.out_indices) == 3
+    resize, pafpn = cfg.model.neck
+    assert (resize.in_strides, resize.out_strides) == ((8, 16, 32), (8, 16, 32, 64))
+    assert pafpn.in_channels == [128, 256, 512, 512]
+    with torch.device("meta"):
+        maps = MODELS.build(resize)([torch.empty(1, 2, s, s) for s in (16, 8, 4)])
+    assert [x.shape[-1] for x in maps] == [16, 8, 4, 2]
+
+
+def test_what_is_pooled_may_have_any_stride():
+    cfg = swap_backbone("mmpretrain::resnet/resnet18_8xb16_cifar10.py", "ravlt-tiny")
+    assert cfg.model.backbone.out_indices == (3,)
+    assert cfg.model.neck.type == "GlobalAveragePooling"
+    assert cfg.model.head.in_channels == 512
+    assert "CIFAR" in cfg.backbone_swap.notes[0]
+
+
+def test_a_backbone_alone_keeps_its_number_of_maps():
+    with DefaultScope.overwrite_default_scope("mmpretrain"):
+        cfg = swap_backbone("mmpretrain::glip/glip-t_headless.py", "ravlt-tiny")
+    assert cfg.model.backbone.out_indices == (1, 2, 3)
+    assert cfg.backbone_swap.changes[0].path == "model.backbone"
+    assert cfg.model.neck is None
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
@@ -316,6 +346,7 @@ def test_checkpoint_reaches_the_backbone(tmp_path):
         ("mmseg::unet/unet-s5-d16_fcn_4xb4-160k_cityscapes-512x1024.py", "is not a pyramid"),
         ("mmdet::detectors/cascade-rcnn_r50-rfp_1x_coco.py", "RFP cannot be swapped"),
         ("mmdet::common/lsj-100e_coco-detection.py", "has no model=dict"),
+        ("mmpretrain::spark/spark_sparse-resnet50_8xb512-amp-coslr-800e_in1k.py", "masked images"),
     ],
 )
 def test_refused_with_the_reason(source, reason):

@@ -13,9 +13,8 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmeffvit.layers import Context, DeformableAttention, MapContext, PositionTable
-from mmeffvit.layers.init import draw_convolution, draw_linear_layers
-from mmeffvit.layers.levels import ConvBranch, Interaction
+from mmeffvit.layers import Context, MapContext, PositionTable
+from mmeffvit.layers.levels import ConvBranch, Interaction, draw_levels, output_map
 from mmeffvit.models.backbones.base import BaseBackbone
 from mmeffvit.models.backbones.plain import plain_block
 from mmeffvit.models.official import PLAIN_RULES, KeyRule, as_conv
@@ -153,16 +152,7 @@ class ViTCoMer(BaseBackbone):
 
     def reset_parameters(self) -> None:
         """Draw linear layers from a normal of std 0.02, convolutions of std sqrt(2 / fan out)."""
-        branch = set(self.spm.modules())
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                if module.kernel_size == (1, 1) and module not in branch:
-                    draw_linear_layers(module)
-                else:
-                    draw_convolution(module)
-        for module in self.modules():
-            if isinstance(module, DeformableAttention):
-                module.reset_parameters()
+        draw_levels(self, set(self.spm.modules()))
 
     def check_arch(self) -> None:
         arch, count = self.arch, len(self.arch["interactions"])
@@ -239,10 +229,10 @@ class ViTCoMer(BaseBackbone):
             features.append(x)
         outs = []
         for i in self.out_indices:
-            out = maps[i - 1] if i else self.up(maps[0]) + finest
+            feature = None
             if self.arch["vit_feature"]:
-                x = features[-1 if self.arch["vit_feature"] == "last" else i]
-                out = out + F.interpolate(x, out.shape[-2:], mode="bilinear", align_corners=False)
+                feature = features[-1 if self.arch["vit_feature"] == "last" else i]
+            out = output_map(i, maps, finest, self.up, feature)
             out = self.out_norms[str(i)](out) if self.out_norm else out
             outs.append(self.crop_map(out, image, i))
         return tuple(outs)

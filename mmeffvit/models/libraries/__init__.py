@@ -2,6 +2,7 @@
 
 from mmeffvit.models.libraries.backbone import LibraryBackbone
 from mmeffvit.models.libraries.base import Statistics
+from mmeffvit.models.libraries.comer import ViTCoMerAdapter
 from mmeffvit.models.libraries.names import split_library
 
-__all__ = ["LibraryBackbone", "Statistics", "split_library"]
+__all__ = ["LibraryBackbone", "Statistics", "ViTCoMerAdapter", "split_library"]

@@ -151,6 +151,19 @@ class LibraryBackbone(BaseModule):
         """Mean and standard deviation of images that the published weights expect."""
         return self.library.statistics()
 
+    def blocks(self) -> Sequence[torch.nn.Module]:
+        """The blocks of a plain transformer, one for each map that it can return.
+
+        Raises:
+            ValueError: They are in no list of modules.
+        """
+        count = len(self.facts.strides)
+        for module in self.network.modules():
+            is_list = isinstance(module, torch.nn.ModuleList | torch.nn.Sequential)
+            if is_list and len(module) == count and len({type(block) for block in module}) == 1:
+                return list(module)
+        raise ValueError(f"{self.name} has no list of {count} blocks")
+
     def train(self, mode: bool = True) -> LibraryBackbone:
         return super().train(mode and not self.frozen)
 

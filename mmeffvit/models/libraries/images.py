@@ -31,15 +31,20 @@ def pad_image(x: Tensor, name: str, facts: Facts) -> Tensor:
     """
     height, width = x.shape[-2:]
     if facts.size is None:
-        bottom, right = (-side % facts.divisor for side in (height, width))
-    else:
-        bottom, right = facts.size[0] - height, facts.size[1] - width
-        if min(bottom, right) < 0:
-            raise ValueError(
-                f"{name} is built for images of {facts.size[0]} x {facts.size[1]} pixels, and got "
-                f"{height} x {width}; give img_size=(height, width), which some networks take, "
-                "crop the images, or choose a network that takes any size"
-            )
+        return pad_sides(x, facts.divisor)
+    bottom, right = facts.size[0] - height, facts.size[1] - width
+    if min(bottom, right) < 0:
+        raise ValueError(
+            f"{name} is built for images of {facts.size[0]} x {facts.size[1]} pixels, and got "
+            f"{height} x {width}; give img_size=(height, width), which some networks take, "
+            "crop the images, or choose a network that takes any size"
+        )
+    return F.pad(x, (0, right, 0, bottom)) if bottom or right else x
+
+
+def pad_sides(x: Tensor, divisor: int) -> Tensor:
+    """Zeros on the right and at the bottom, up to multiples of `divisor`."""
+    bottom, right = (-side % divisor for side in x.shape[-2:])
     return F.pad(x, (0, right, 0, bottom)) if bottom or right else x
 
 
