@@ -19,7 +19,7 @@ def test_names_are_there_once_each():
     assert sum(len(cls.weights) for cls in owners) == len(FILES) > 90
     assert {cls.family for cls in owners} == {
         *("ravlt", "rmt", "secvit", "ssvit", "ppma", "cswin", "nat", "dinat", "uniformer"),
-        *("crossformer", "condaformer", "crossvit"),
+        *("crossformer", "condaformer", "crossvit", "resformer", "sret"),
     }
 
 

@@ -12,6 +12,8 @@ from mmeffvit.layers import MLP, Block, LayerNorm2d, MapContext, SharedLePEMixer
 from mmeffvit.layers.sine_position import ConvSinePosition
 from mmeffvit.models.backbones.plain import PlainViT
 from mmeffvit.models.official import PLAIN_RULES, KeyRule
+from mmeffvit.models.published.resformer import WEIGHTS
+from mmeffvit.models.weights import WeightsFile
 from mmeffvit.registry import MODELS
 
 
@@ -49,6 +51,7 @@ class ResFormer(PlainViT):
         "base": _arch(768, 12),
     }
     drop_path_rates: ClassVar[dict[str, float]] = {"tiny": 0.1, "small": 0.1, "base": 0.2}
+    weights: ClassVar[tuple[WeightsFile, ...]] = WEIGHTS
     official_rules: ClassVar[tuple[KeyRule, ...]] = (
         KeyRule(r"pos_embed\.embed_layer\.(\w+)", r"backbone.position.conv.\1"),
         KeyRule(r"blocks\.(\d+)\.attn\.get_v\.(\w+)", r"backbone.blocks.\1.mixer.lepe.\2"),

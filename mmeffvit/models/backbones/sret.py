@@ -18,6 +18,8 @@ from mmeffvit.layers import MLP, DropPath, GroupMixer, LayerNorm2d, MapContext, 
 from mmeffvit.models.backbones.pyramid import Pyramid
 from mmeffvit.models.heads.classifiers import PooledNormClassifier
 from mmeffvit.models.official import KeyRule, as_conv
+from mmeffvit.models.published.sret import WEIGHTS
+from mmeffvit.models.weights import WeightsFile
 from mmeffvit.registry import MODELS
 
 _norm = partial(LayerNorm2d, eps=1e-6)
@@ -139,6 +141,7 @@ class SReT(Pyramid):
     }
     drop_path_rates: ClassVar[dict[str, float]] = dict.fromkeys(arch_zoo, 0.1)
     out_norm_eps: ClassVar[float] = 1e-6
+    weights: ClassVar[tuple[WeightsFile, ...]] = WEIGHTS
     official_rules: ClassVar[tuple[KeyRule, ...]] = (
         KeyRule(
             r"pos_embed",

@@ -1,4 +1,4 @@
-"""Networks of Hugging Face transformers, by ``AutoBackbone``."""
+"""Networks of Hugging Face transformers: its backbones, and plain transformers beside them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from mmeffvit.errors import did_you_mean
 from mmeffvit.models.libraries.base import Library, Statistics
+from mmeffvit.models.libraries.hidden_states import EXTRA_TOKENS, FeatureMaps, HiddenStates
 
 
 class HuggingFaceNetwork(Library):
-    """A backbone of transformers.
+    """A backbone of transformers, or a plain transformer whose hidden states are maps.
 
     Its name is one of the hub (``'facebook/dinov2-small'``), a folder with its ``config.json``, or
     a type of model (``'dinov2'``), whose options are entries of the config.
@@ -32,16 +33,23 @@ class HuggingFaceNetwork(Library):
     def config(self) -> Any:
         """The config of the network, with all stages beside the stem as outputs."""
         config = self._of_type() if self._is_type else self._of_name()
+        config = getattr(config, "vision_config", config)  # of models of images and text
         if config.model_type not in _types():
             raise ValueError(
                 f"transformers has no backbone of the type '{config.model_type}' (of {self.name}); "
-                f"it has {', '.join(_types())}. Many others are in timm."
+                f"it has {', '.join(_backbones())}, and of plain transformers "
+                f"{', '.join(EXTRA_TOKENS)} are known. Many others are in timm."
             )
         for key, value in (("reshape_hidden_states", True), ("num_channels", self.in_channels)):
             if hasattr(config, key):
                 setattr(config, key, value)
-        config.out_features = [name for name in config.stage_names if name != "stem"]
+        if config.model_type not in EXTRA_TOKENS:
+            config.out_features = [name for name in config.stage_names if name != "stem"]
         return config
+
+    @cached_property
+    def _reader(self) -> FeatureMaps | HiddenStates:
+        return HiddenStates() if self.config.model_type in EXTRA_TOKENS else FeatureMaps()
 
     @property
     def _is_type(self) -> bool:
@@ -90,25 +98,16 @@ class HuggingFaceNetwork(Library):
         return config
 
     def make(self) -> nn.Module:
-        from transformers import AutoBackbone
-
-        return AutoBackbone.from_config(copy.deepcopy(self.config))
+        return self._reader.make(self.config)
 
     def keep(self, network: nn.Module, indices: Sequence[int]) -> None:
-        stages = [name for name in network.stage_names if name != "stem"]
-        network.out_features = [stages[i] for i in indices]
-        if hasattr(network.config, "apply_layernorm"):
-            network.config.apply_layernorm = self.out_norm
-        norms = getattr(network, "hidden_states_norms", None)
-        if isinstance(norms, nn.ModuleDict):
-            for name in set(norms) - set(network.out_features):
-                del norms[name]
+        self._reader.keep(network, indices, self.out_norm)
 
     def maps(self, network: nn.Module, x: Tensor, indices: Sequence[int]) -> Sequence[Tensor]:
-        return network(x).feature_maps
+        return self._reader.maps(network, x, indices, self.out_norm)
 
     def all_indices(self, network: nn.Module) -> tuple[int, ...]:
-        return tuple(range(len(network.out_features)))
+        return self._reader.all_indices(network)
 
     def image_size(self, network: nn.Module) -> tuple[int, int]:
         size = getattr(network.config, "image_size", None) or 224
@@ -121,9 +120,7 @@ class HuggingFaceNetwork(Library):
         return not self._is_type
 
     def weights(self) -> Mapping[str, Tensor]:
-        from transformers import MODEL_FOR_BACKBONE_MAPPING
-
-        kind = MODEL_FOR_BACKBONE_MAPPING[type(self.config)]  # AutoBackbone takes no folders
+        kind = self._reader.model_class(self.config)
         return kind.from_pretrained(self.name, config=copy.deepcopy(self.config)).state_dict()
 
     def statistics(self) -> Statistics:
@@ -146,6 +143,11 @@ class HuggingFaceNetwork(Library):
 
 
 def _types() -> list[str]:
+    """Types of models that can be had."""
+    return sorted({*_backbones(), *EXTRA_TOKENS})
+
+
+def _backbones() -> list[str]:
     from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING_NAMES
 
     return sorted(set(MODEL_FOR_BACKBONE_MAPPING_NAMES) - {"timm_backbone"})

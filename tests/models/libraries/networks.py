@@ -61,4 +61,18 @@ NETWORKS = [
     ("hf/dinov3_vit", {**_HF_VIT, "intermediate_size": 64}, (16,)),
     ("hf/beit", {**_HF_VIT, "intermediate_size": 64}, (16,)),
     ("hf/vitdet", {**_HF_VIT, "mlp_ratio": 2}, (16,)),
+    # by their hidden states
+    *(
+        (f"hf/{name}", {**_HF_VIT, "intermediate_size": 64, **options}, (16,))
+        for name, options in (
+            ("vit", {}),
+            ("deit", {}),
+            ("vit_msn", {}),
+            ("ijepa", {}),
+            ("data2vec-vision", {}),
+            ("siglip_vision_model", {}),
+            ("clip_vision_model", {"patch_size": 16}),
+            ("chinese_clip_vision_model", {"patch_size": 16}),
+        )
+    ),
 ]

@@ -100,6 +100,15 @@ class TestLibrariesOwnMaps:
             for ours, expected in zip(backbone(image), theirs, strict=True):
                 assert torch.equal(ours, expected)
 
+    @pytest.mark.parametrize(("name", "extra"), [("vit", 1), ("deit", 2), ("ijepa", 0)])
+    def test_hidden_states(self, name, extra):
+        """The last map with the last norm is what the model says its last hidden state is."""
+        backbone = build(f"hf/{name}").eval()
+        with torch.no_grad():
+            network = backbone.network(self.image, interpolate_pos_encoding=True)
+            tokens = network.last_hidden_state[:, extra:]
+            self.check(backbone, [tokens.transpose(1, 2).unflatten(2, (4, 6))])
+
 
 class TestImages:
     def test_padding_is_on_the_right_and_at_the_bottom(self):
@@ -186,6 +195,7 @@ def test_copies_are_whole():
         ("torchvision/vit_b_16", {}, "does not make its maps one after another"),
         ("torchvision/resnet18", {"in_channels": 4}, "take RGB images"),
         ("hf/dinov22", {}, "did you mean 'dinov2'"),
+        ("hf/yolos", {}, "is no type of backbone of transformers"),
         ("hf/dinov2", {"hidden_sise": 3}, "has no entry 'hidden_sise'; did you mean 'hidden_size'"),
         ("timm/test_vit", {"out_indices": (1, 0)}, r"out of 0\.\.5, each once, got \(1, 0\)"),
         ("timm/test_resnet", {"out_stride": 16}, "is for plain transformers"),

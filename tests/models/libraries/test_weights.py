@@ -105,6 +105,30 @@ class TestHuggingFace:
         assert statistics.mean == (127.5, 102.0, 76.5)
         assert statistics.std == (51.0, 51.0, 25.5)
 
+    @pytest.mark.parametrize("kind", ["ViTForImageClassification", "CLIPModel"])
+    def test_what_is_no_backbone_there(self, kind, tmp_path):
+        """A classifier's folder, and one of a model of images and text."""
+        import transformers
+
+        torch.manual_seed(3)
+        small = {**VIT, "intermediate_size": 64}
+        text = {**small, "vocab_size": 8, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+        configs = {
+            "ViTForImageClassification": lambda: transformers.ViTConfig(**small),
+            "CLIPModel": lambda: transformers.CLIPConfig(
+                text_config=text, vision_config={**small, "patch_size": 16}
+            ),
+        }
+        saved = getattr(transformers, kind)(configs[kind]())
+        saved.save_pretrained(tmp_path)
+        backbone = LibraryBackbone(f"hf/{tmp_path}", pretrained=True)
+        backbone.init_weights()
+        theirs = {"ViTForImageClassification": "vit", "CLIPModel": "vision_model"}[kind]
+        state = getattr(saved, theirs).state_dict()
+        own = backbone.network.state_dict()
+        assert set(own) == {key for key in state if "pooler" not in key}
+        assert all(torch.equal(value, state[key]) for key, value in own.items())
+
     def test_an_option_overrides_its_config(self, folder):
         backbone = LibraryBackbone(f"hf/{folder[0]}", num_hidden_layers=1)
         assert backbone.stage_strides == (14,)
