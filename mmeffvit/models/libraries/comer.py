@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmeffvit.layers import Context
 from mmeffvit.layers.levels import ConvBranch, Interaction, draw_levels, output_map
 from mmeffvit.models.libraries.backbone import LibraryBackbone
 from mmeffvit.models.libraries.base import Statistics
+from mmeffvit.models.libraries.exchange import Exchange
 from mmeffvit.models.libraries.images import check_image, pad_sides
 from mmeffvit.ops import map_layout
 from mmeffvit.registry import MODELS
@@ -156,7 +154,7 @@ class ViTCoMerAdapter(BaseModule):
         padded = pad_sides(image, _STRIDES[-1])
         finest, maps = self.spm(map_layout(padded))
         grid = tuple(side // _STRIDE for side in padded.shape[-2:])
-        exchange = _Exchange(self.interactions, maps, grid, self.name)
+        exchange = Exchange(self.interactions, maps, grid, self.name)
         with exchange.around(self.vit.blocks(), self.spans):
             self.vit(padded)
         # of four spans one for each output, as published for segmentation, else the last one
@@ -169,82 +167,6 @@ class ViTCoMerAdapter(BaseModule):
             height, width = (math.ceil(side / _STRIDES[i]) for side in image.shape[-2:])
             outs.append(out[..., :height, :width])
         return tuple(outs)
-
-
-class _Exchange:
-    """What goes on between the blocks of a transformer during one pass.
-
-    Args:
-        interactions: One for each span of blocks.
-        maps: Of the branch; those that the interactions make take their place.
-        grid: Rows and columns of patches.
-        name: Of the transformer.
-
-    Attributes:
-        features: Maps of the patches after each span.
-    """
-
-    def __init__(
-        self, interactions: nn.ModuleList, maps: list[Tensor], grid: tuple[int, int], name: str
-    ):
-        self.interactions = interactions
-        self.maps = maps
-        self.grid = grid
-        self.name = name
-        self.levels = Context()
-        self.features: list[Tensor] = []
-
-    @contextmanager
-    def around(
-        self, blocks: Sequence[nn.Module], spans: Sequence[tuple[int, int]]
-    ) -> Iterator[None]:
-        """Exchange before the first and after the last block of each span."""
-        handles = []
-        for interaction, (first, last) in zip(self.interactions, spans, strict=True):
-
-            def before(module, args, kwargs, interaction=interaction):
-                return self._before(interaction, args, kwargs)
-
-            def after(module, args, output, interaction=interaction):
-                self._after(interaction, output)
-
-            handles.append(blocks[first].register_forward_pre_hook(before, with_kwargs=True))
-            handles.append(blocks[last].register_forward_hook(after))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _before(self, interaction: Interaction, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        tokens, *others = args if args else (kwargs["hidden_states"],)
-        extra, patches = self._split(tokens)
-        self.maps = interaction.before(self.maps, patches)
-        patches = interaction.cti_tov(self.maps, patches, self.levels)
-        tokens = _joined(extra, patches)
-        return ((tokens, *others), kwargs) if args else ((), {**kwargs, "hidden_states": tokens})
-
-    def _after(self, interaction: Interaction, output: Any) -> None:
-        _, patches = self._split(output if isinstance(output, Tensor) else output[0])
-        for fusion in interaction.after():
-            self.maps = fusion(self.maps, patches, self.levels)
-        self.features.append(patches)
-
-    def _split(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Class and register tokens (B, E, C), which come first, and a map (B, C, h, w)."""
-        height, width = self.grid
-        extra = tokens.shape[1] - height * width if tokens.dim() == 3 else -1
-        if extra < 0:
-            raise ValueError(
-                f"the blocks of {self.name} do not take a sequence of {height} x {width} patches, "
-                f"but {tuple(tokens.shape)}; the adapter is for plain transformers"
-            )
-        patches = tokens[:, extra:].transpose(1, 2).unflatten(2, self.grid)
-        return tokens[:, :extra], map_layout(patches)
-
-
-def _joined(extra: Tensor, patches: Tensor) -> Tensor:
-    return torch.cat((extra, patches.flatten(2).transpose(1, 2)), 1)
 
 
 def _check_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
