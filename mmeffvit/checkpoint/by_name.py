@@ -27,13 +27,18 @@ from mmeffvit.checkpoint.download import (
 from mmeffvit.checkpoint.files import CheckpointError, read_checkpoint, write_checkpoint
 from mmeffvit.checkpoint.load import check_by_loading
 from mmeffvit.checkpoint.whole import convert_whole
-from mmeffvit.models.weights import PREFIX, WeightsFile, find_weights_file, weights_files
+from mmeffvit.models.weights import (
+    OFFLINE,
+    PREFIX,
+    WeightsFile,
+    find_weights_file,
+    is_offline,
+    weights_files,
+)
 from mmeffvit.models.zoo import network_classes, point_backbone_classes
 
 #: environment variable with the folder in which weights are kept
 HOME = "MMEFFVIT_HOME"
-#: environment variables that, unless empty, 0 or false, keep from fetching anything
-OFFLINE = ("MMEFFVIT_OFFLINE", "HF_HUB_OFFLINE")
 
 
 def fetch(name: str, whole: bool = False) -> Path:
@@ -143,12 +148,6 @@ def cache_folder() -> Path:
         return Path(home).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(cache).expanduser() / "mmeffvit"
-
-
-def is_offline() -> bool:
-    """Whether the environment says that nothing may be fetched."""
-    values = (os.environ.get(name, "").lower() for name in OFFLINE)
-    return any(value not in ("", "0", "false", "no", "off") for value in values)
 
 
 def folder_of(file: WeightsFile) -> Path:

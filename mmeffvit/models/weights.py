@@ -7,6 +7,7 @@ them (`Network.weights`). `mmeffvit.checkpoint.fetch` gets them, when it is aske
 from __future__ import annotations
 
 import fnmatch
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ from mmeffvit.errors import did_you_mean
 PREFIX = "mmeffvit://"
 #: of code and of files for which nobody has said what may be done with them
 NO_LICENCE = "none stated"
+#: environment variables that, unless empty, 0 or false, keep from fetching anything
+OFFLINE = ("MMEFFVIT_OFFLINE", "HF_HUB_OFFLINE")
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,12 @@ class WeightsFile:
         if self.hub is not None:
             return f"huggingface.co/{self.hub[0]}, file {self.hub[1]}"
         return self.url or self.share
+
+
+def is_offline() -> bool:
+    """Whether the environment says that nothing may be fetched."""
+    values = (os.environ.get(name, "").lower() for name in OFFLINE)
+    return any(value not in ("", "0", "false", "no", "off") for value in values)
 
 
 def weights_files() -> dict[str, WeightsFile]:

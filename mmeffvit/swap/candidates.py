@@ -10,12 +10,20 @@ import torch
 
 from mmeffvit.models import zoo
 from mmeffvit.models.backbones import BaseBackbone
+from mmeffvit.models.libraries import Statistics
 from mmeffvit.swap.connect import refuse
 from mmeffvit.swap.errors import SwapError
 from mmeffvit.swap.library import library_backbone
 from mmeffvit.swap.measure import Level, build_measured
 from mmeffvit.swap.replacement import Replacement, once, out_indices, out_levels, substitutes
 
+#: images as the weights of ResNets of style='caffe' expect them
+_CAFFE = Statistics(
+    mean=(103.53, 116.28, 123.675),
+    std=(1.0, 1.0, 1.0),
+    origin="weights of style='caffe' expect BGR images that are not scaled",
+    rgb=False,
+)
 #: what a pyramid of a toolbox is asked for, to see which maps it has
 _ALL_MAPS = (0, 1, 2, 3)
 
@@ -100,7 +108,14 @@ def _toolbox_backbone(
     config["out_indices"] = once(chosen)
     network, new = build_measured(config, scope)
     maps = substitutes(levels, read, chosen, new)
-    return Replacement(config, network, maps)
+    return Replacement(config, network, maps, statistics=_statistics(config))
+
+
+def _statistics(config: Mapping[str, Any]) -> Statistics:
+    """Images as weights of a toolbox' class expect them."""
+    if config.get("style") == "caffe":
+        return _CAFFE
+    return Statistics(origin="RGB images of ImageNet, as most weights of the toolboxes expect them")
 
 
 def _choose(name: str, options: Mapping[str, Any]) -> tuple[type[BaseBackbone], dict[str, Any]]:

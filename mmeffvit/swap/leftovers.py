@@ -58,7 +58,7 @@ def set_normalisation(draft: Draft, in_channels: int, statistics: Statistics) ->
                 draft.set((*place, "mean"), new_mean, why)
                 draft.set((*place, "std"), new_std, why)
                 colour = "to_rgb" if "to_rgb" in preprocessor else "bgr_to_rgb"
-                draft.set((*place, colour), True, why)
+                draft.set((*place, colour), statistics.rgb, why)
                 if preprocessor.get("rgb_to_bgr"):
                     draft.set((*place, "rgb_to_bgr"), False, why)
             place = (*place, "data_preprocessor")

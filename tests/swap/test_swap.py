@@ -66,6 +66,23 @@ class TestDetector:
         assert twice.model == swap_backbone(RETINANET, "ravlt-small").model
         assert twice.backbone_swap.backbone == "ravlt-small"
 
+    def test_images_of_a_toolbox_class(self):
+        """They are those of its weights, not of ours."""
+        source = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
+        cfg = swap_backbone(source, "mmdet.ResNet", depth=18, style="caffe")
+        preprocessor = cfg.model.data_preprocessor
+        assert preprocessor.mean == [103.53, 116.28, 123.675]
+        assert preprocessor.std == [1.0, 1.0, 1.0]
+        assert preprocessor.bgr_to_rgb is False
+        back = swap_backbone(cfg, "mmdet.ResNet", depth=18)
+        assert back.model.data_preprocessor == load_config(source).model.data_preprocessor
+        (why,) = {
+            c.why
+            for c in back.backbone_swap.changes
+            if c.path.startswith("model.data_preprocessor")
+        }
+        assert "weights of the toolboxes" in why
+
     def test_caffe_images(self):
         cfg = swap_backbone("mmdet::retinanet/retinanet_r50-caffe_fpn_1x_coco.py", "secvit-tiny")
         preprocessor = cfg.model.data_preprocessor

@@ -21,11 +21,19 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 @dataclass(frozen=True)
 class Statistics:
-    """What weights expect of RGB images: mean and standard deviation, in 0..255, and why."""
+    """What weights expect of images: mean and standard deviation, in 0..255, and why.
+
+    Attributes:
+        mean: Of each channel.
+        std: Of each channel.
+        origin: Why these.
+        rgb: Whether channels are red, green, blue, and not the other way round.
+    """
 
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     origin: str = "RGB images of ImageNet, as nothing else is known of the weights"
+    rgb: bool = True
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmeffvit.errors import did_you_mean
 from mmeffvit.models.libraries.base import Library, Statistics
 from mmeffvit.models.libraries.hidden_states import EXTRA_TOKENS, FeatureMaps, HiddenStates
+from mmeffvit.models.libraries.offline import fetching_if_allowed
 
 
 class HuggingFaceNetwork(Library):
@@ -80,9 +81,10 @@ class HuggingFaceNetwork(Library):
         from transformers import AutoConfig
 
         try:
-            config, unused = AutoConfig.from_pretrained(
-                self.name, return_unused_kwargs=True, **self.options
-            )
+            with fetching_if_allowed():
+                config, unused = AutoConfig.from_pretrained(
+                    self.name, return_unused_kwargs=True, **self.options
+                )
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"transformers finds no config.json of '{self.name}': {error}\nOf a model on the "
@@ -129,7 +131,8 @@ class HuggingFaceNetwork(Library):
         if self._is_type:
             return Statistics()
         try:
-            entries, _ = ImageProcessingMixin.get_image_processor_dict(self.name)
+            with fetching_if_allowed():
+                entries, _ = ImageProcessingMixin.get_image_processor_dict(self.name)
         except OSError:  # there is no such file, or no network
             return Statistics()
         scale = 1 / entries.get("rescale_factor", 1 / 255) if entries.get("do_rescale", True) else 1

@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mmeffvit.models.libraries.base import Library
+from mmeffvit.models.libraries.offline import fetching_if_allowed
 from mmeffvit.models.network import COUNTER
 
 
@@ -25,7 +26,7 @@ def load_published(network: nn.Module, library: Library, name: str) -> None:
         RuntimeError: They cannot be had, or lack a part of the network.
     """
     try:
-        with _first_of_machine():
+        with _first_of_machine(), fetching_if_allowed():
             published = library.weights()
     except Exception as error:  # whatever hubs and files raise
         raise RuntimeError(

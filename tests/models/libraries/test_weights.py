@@ -1,6 +1,7 @@
 """Weights of other libraries: published ones, files of their own, and ours in trained models."""
 
 import json
+import socket
 
 import pytest
 import torch
@@ -58,6 +59,30 @@ class TestPublished:
         monkeypatch.setattr(TimmNetwork, "weights", lambda self: state)
         with pytest.raises(RuntimeError, match=r"timm/test_convnext lack stages\.1\."):
             Model(pretrained=True).init_weights()
+
+    @pytest.mark.parametrize("variable", ["MMEFFVIT_OFFLINE", "HF_HUB_OFFLINE"])
+    @pytest.mark.parametrize("name", ["torchvision/resnet18", "timm/resnet18.a1_in1k"])
+    def test_nothing_is_fetched_where_it_is_forbidden(self, variable, name, monkeypatch, tmp_path):
+        import huggingface_hub
+
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        for other in ("MMEFFVIT_OFFLINE", "HF_HUB_OFFLINE"):
+            monkeypatch.delenv(other, raising=False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setenv(variable, "1")
+        monkeypatch.setattr(socket.socket, "connect", _no_connection)
+        before = torch.hub.urlopen
+        with pytest.raises(RuntimeError, match="could not be loaded") as caught:
+            LibraryBackbone(name, pretrained=True).init_weights()
+        cause = caught.value.__cause__
+        assert "nothing is to be fetched" in str(cause) or "HF_HUB_OFFLINE" in repr(cause.__cause__)
+        assert torch.hub.urlopen is before
+        assert huggingface_hub.constants.HF_HUB_OFFLINE is False
+
+
+def _no_connection(*args):
+    raise AssertionError("a connection was made")
 
 
 class TestFiles:
