@@ -16,6 +16,7 @@ __all__ = [
     "register_in_timm",
     "register_in_transformers",
     "set_dataset",
+    "set_tuning",
     "swap_backbone",
 ]
 
@@ -82,6 +83,13 @@ def plan_dataset(cfg, data, **kwargs):
     from mmeffvit import swap
 
     return swap.plan_dataset(cfg, data, **kwargs)
+
+
+def set_tuning(cfg, **kwargs):
+    """Train few parameters of a backbone, such as by LoRA; see `mmeffvit.swap.set_tuning`."""
+    from mmeffvit import swap
+
+    return swap.set_tuning(cfg, **kwargs)
 
 
 def register_in_timm():

@@ -42,6 +42,7 @@ def main(argv=None):
 
     cfg = command_line.load_config(args)
     print(command_line.dataset_report(cfg), end="\n" * ("dataset_swap" in cfg))
+    print(command_line.tuning_report(cfg), end="")
     if args.amp:
         launch.enable_amp(cfg)
     if args.compile:

@@ -13,6 +13,7 @@ from mmeffvit.models.classifier import create_classifier
 from mmeffvit.models.libraries import LibraryBackbone
 from mmeffvit.models.network import COUNTER, Network
 from mmeffvit.models.points import PointSegmentor
+from mmeffvit.models.tuning import without_adapters
 from mmeffvit.models.zoo import network_classes, point_backbone_classes
 
 
@@ -75,6 +76,13 @@ def load_weights(
             checkpoint has weights that the network should have and does not. Nothing is changed
             then.
     """
+    with without_adapters(module):  # of which pretrained weights know nothing
+        return _load(module, checkpoint, prefix, adapt_channels)
+
+
+def _load(
+    module: nn.Module, checkpoint: Mapping, prefix: str | None, adapt_channels: bool
+) -> LoadReport:
     weights, _ = find_weights(checkpoint)
     if hasattr(module, "rename_weights"):  # files may have the names of another library
         weights = module.rename_weights(weights)

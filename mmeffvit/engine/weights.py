@@ -16,6 +16,7 @@ from torch import nn
 from mmeffvit.checkpoint import CheckpointError
 from mmeffvit.checkpoint.convert import find_container
 from mmeffvit.errors import did_you_mean
+from mmeffvit.models.tuning import tuned_names
 
 #: of the tensors of the model, and of those of the checkpoint: less is another model's
 LEAST = 0.1
@@ -60,7 +61,7 @@ def fit_weights(model: nn.Module, checkpoint: Mapping[str, Any]) -> Fit:
 
     `DataParallel`, ``torch.compile``, Lightning and others do so (``module.``, ``_orig_mod.``,
     ``model.``), for the whole model or for a part of it. What gives most names of the model is
-    taken; the names stay if nothing gives more.
+    taken; the names stay if nothing gives more. Weights of layers that have adapters get theirs.
 
     Raises:
         CheckpointError: There are no weights in it.
@@ -69,8 +70,9 @@ def fit_weights(model: nn.Module, checkpoint: Mapping[str, Any]) -> Fit:
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     given, _ = find_container(checkpoint)
     best, most = given, -1
+    tuned = tuned_names(model)
     for rename in _renamings(given):
-        renamed = {rename(key): value for key, value in given.items()}
+        renamed = {tuned(rename(key)): value for key, value in given.items()}
         fitting = {k for k, shape in shapes.items() if _shape(renamed.get(k)) == shape}
         if len(fitting) > most:
             best, most, found, chosen = renamed, len(fitting), fitting, rename

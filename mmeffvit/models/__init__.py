@@ -35,6 +35,7 @@ from mmeffvit.models.heads import (
 from mmeffvit.models.libraries import LibraryBackbone, ViTCoMerAdapter
 from mmeffvit.models.necks import CrossScaleAttention, PlainToPyramid, ResizeToStrides
 from mmeffvit.models.points import ConDaFormer, FlatFormer
+from mmeffvit.models.tuning import tuned_backbone
 
 __all__ = [
     "NAT",
@@ -72,6 +73,7 @@ __all__ = [
     "ViTAR",
     "ViTCoMer",
     "ViTCoMerAdapter",
+    "tuned_backbone",
 ]
 
 

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmeffvit.configs import full_type
 from mmeffvit.errors import did_you_mean
+from mmeffvit.layers.mixers.base import Mixer
 from mmeffvit.models.official import KeyRule
 from mmeffvit.models.weights import WeightsFile
 
@@ -208,6 +209,21 @@ class Network(BaseModule):
                     if isinstance(module, _BatchNorm):
                         module.eval()
         return self
+
+    def lora_targets(self) -> list[str]:
+        """Names of the layers to which low-rank adapters are added, if nothing else is asked for.
+
+        They are the projections of token mixers: linear layers and 1x1 convolutions in them that
+        read the mixer's channels.
+        """
+        return [
+            f"{name}.{inner}"
+            for name, mixer in self.named_modules()
+            if isinstance(mixer, Mixer) and self.may_be_missing(name) is None
+            for inner, module in mixer.named_modules()
+            if isinstance(module, (nn.Linear, nn.Conv2d))
+            and module.weight.shape[1] == mixer.embed_dims
+        ]
 
     def run_block(self, block: nn.Module, *args):
         """Call a block, recomputing it in the backward pass if `with_cp`."""

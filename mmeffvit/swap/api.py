@@ -117,7 +117,7 @@ def swap_backbone(
     Raises:
         SwapError: The config cannot take the backbone; the message says why.
     """
-    cfg = _read(cfg)
+    cfg = read_config(cfg)
     plan = plan_swap(cfg, backbone, recipe=recipe, checkpoint=checkpoint, where=where, **options)
     return plan.apply(cfg)
 
@@ -147,7 +147,7 @@ def plan_swap(
     """
     if recipe not in RECIPES:
         raise SwapError(f"recipe={recipe!r} is not known; there are {', '.join(RECIPES)}.")
-    cfg = _read(cfg)
+    cfg = read_config(cfg)
     tree = _tree(cfg)
     draft = Draft(tree, find_owner(tree, where))
     place = draft.own("backbone")
@@ -186,7 +186,7 @@ def plan_swap(
     return SwapPlan(backbone, cfg.filename, place, levels, new.maps, edits, notes)
 
 
-def _read(cfg: Config | str | os.PathLike) -> Config:
+def read_config(cfg: Config | str | os.PathLike) -> Config:
     compat.setup()
     return cfg if isinstance(cfg, Config) else load_config(os.fspath(cfg))
 

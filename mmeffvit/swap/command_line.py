@@ -14,6 +14,7 @@ from mmeffvit.files import whole_file
 from mmeffvit.swap.api import RECIPES, swap_backbone
 from mmeffvit.swap.changes import format_changes
 from mmeffvit.swap.dataset import DATASET_RECIPES, set_dataset
+from mmeffvit.swap.tuning import set_tuning
 
 
 def launch_parser(description: str, option: str) -> argparse.ArgumentParser:
@@ -56,6 +57,9 @@ def launch_parser(description: str, option: str) -> argparse.ArgumentParser:
         "a folder per class",
     )
     add_dataset_options(group)
+    add_tuning_options(
+        parser.add_argument_group("train few parameters of the backbone (docs/tuning.md)")
+    )
     return parser
 
 
@@ -116,6 +120,23 @@ def add_swap_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_tuning_options(group: argparse._ArgumentGroup) -> None:
+    """Options that say which parameters of a backbone are trained."""
+    one = group.add_mutually_exclusive_group()
+    one.add_argument("--lora", type=int, metavar="RANK", help="low-rank adapters, such as 8")
+    one.add_argument(
+        "--adaptformer", type=int, metavar="DIM", help="AdaptFormer's adapters, such as 64"
+    )
+    one.add_argument("--freeze-backbone", action="store_true", help="no parameter at all")
+    group.add_argument(
+        "--tuning-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help='targets="[qkv,fc1]" alpha=16 dropout=0.1 of --lora; scale=0.1 of --adaptformer',
+    )
+
+
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse, and let the environment know the rank within this machine."""
     args = parser.parse_args(argv)
@@ -123,9 +144,13 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
     known = dict.fromkeys((*RECIPES, *DATASET_RECIPES))
     if not recipes <= set(known):
         parser.error(f"--recipe takes one or several of {', '.join(known)}, as in a,b")
+    if args.tuning_options is not None and not _tunes(args):
+        parser.error("--tuning-options needs --lora RANK or --adaptformer DIM")
     if args.backbone is None:
         given = [o for o in ("backbone_options", "where", "backbone_checkpoint") if _given(args, o)]
         given += ["recipe"] * bool(recipes - set(DATASET_RECIPES))
+        if "where" in given and _tunes(args):
+            given.remove("where")
         for option in given:
             parser.error(f"--{option.replace('_', '-')} needs --backbone NAME")
     if args.dataset is None:
@@ -151,6 +176,10 @@ def _recipes(args: argparse.Namespace) -> set[str]:
     return set((getattr(args, "recipe", None) or "keep").split(","))
 
 
+def _tunes(args: argparse.Namespace) -> bool:
+    return args.lora is not None or args.adaptformer is not None or args.freeze_backbone
+
+
 def _given(args: argparse.Namespace, option: str) -> bool:
     return getattr(args, option, None) is not None
 
@@ -170,10 +199,28 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.dataset is not None:
         recipe = "small-data" if "small-data" in _recipes(args) else "keep"
         cfg = set_dataset(cfg, args.dataset, recipe=recipe, **(args.dataset_options or {}))
+    if _tunes(args):
+        cfg = set_tuning(
+            cfg,
+            lora=args.lora,
+            adaptformer=args.adaptformer,
+            frozen=args.freeze_backbone,
+            where=args.where,
+            **(args.tuning_options or {}),
+        )
     cfg.launcher = args.launcher
     launch.apply_options(cfg, args.cfg_options, args.data_root)
     launch.set_work_dir(cfg, args.work_dir)
     return cfg
+
+
+def tuning_report(cfg: Config) -> str:
+    """What `set_tuning` has to say, as people read it; '' if it was not asked."""
+    report = cfg.get("tuning")
+    if report is None or os.environ.get("RANK", "0") != "0":
+        return ""
+    lines = [f"tuning: {report.method}", *(f"note: {note}" for note in report.notes)]
+    return "\n".join(lines) + "\n"
 
 
 def dataset_report(cfg: Config) -> str:

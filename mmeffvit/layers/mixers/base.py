@@ -79,11 +79,14 @@ class QKVProjection(nn.Conv2d):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, C, H, W) to tensors (B, L, h, d), tokens in row-major order."""
-        batch, channels, height, width = x.shape
-        tokens = super().forward(x).permute(0, 2, 3, 1)
-        tokens = tokens.reshape(
-            batch, height * width, self.parts, self.num_heads, channels // self.num_heads
-        )
+        return self.to_heads(super().forward(x))
+
+    def to_heads(self, projected: Tensor) -> tuple[Tensor, ...]:
+        """What the convolution makes of a map, (B, parts * C, H, W), to tensors (B, L, h, d)."""
+        batch, channels, height, width = projected.shape
+        head_dim = channels // self.parts // self.num_heads
+        tokens = projected.permute(0, 2, 3, 1)
+        tokens = tokens.reshape(batch, height * width, self.parts, self.num_heads, head_dim)
         # unbind has a cheaper gradient than slices
         return tokens.unbind(2)
 
