@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import EllipsisType
 
 from torch import Tensor
 
@@ -19,7 +20,8 @@ class KeyRule:
         ndim: Number of axes of our tensor, where the official one has more or fewer of size one.
         part: ``(i, n)`` for the i-th of n tensors that are joined, on their first axis, into ours.
         row: Which row of the official tensor is ours, where its rows are several of ours; all rules
-            that match the key and have one apply.
+            that match the key and have one apply. ``...`` takes all of it, where it becomes several
+            of ours.
         shift: Added to the first group, as a number, before it is put into the target.
         reason: Why a key is dropped.
         transform: Makes our tensor from the official one, where more than axes differ.
@@ -29,7 +31,7 @@ class KeyRule:
     target: str | None
     ndim: int | None = None
     part: tuple[int, int] = (0, 1)
-    row: int | None = None
+    row: int | EllipsisType | None = None
     shift: int = 0
     reason: str = ""
     transform: Callable[[Tensor], Tensor] | None = None

@@ -9,6 +9,11 @@ from mmeffvit.ops.deformable_attention import deformable_attention
 from mmeffvit.ops.depthwise_conv import depthwise_conv2d
 from mmeffvit.ops.dilated_summaries import dilated_summaries, summary_attention
 from mmeffvit.ops.dispatch import UnavailableImplementationError, explain, implementations, select
+from mmeffvit.ops.dual_tree_wavelet import (
+    dual_tree_wavelet,
+    inverse_dual_tree_wavelet,
+    spectral_gating,
+)
 from mmeffvit.ops.group_attention import group_attention
 from mmeffvit.ops.grouped_attention import cluster_sizes, grouped_attention
 from mmeffvit.ops.manhattan_attention import ManhattanDecay, decay_rates, manhattan_attention
@@ -48,10 +53,12 @@ __all__ = [
     "deformable_attention",
     "depthwise_conv2d",
     "dilated_summaries",
+    "dual_tree_wavelet",
     "explain",
     "group_attention",
     "grouped_attention",
     "implementations",
+    "inverse_dual_tree_wavelet",
     "layer_norm_2d",
     "linear_attention",
     "manhattan_attention",
@@ -73,6 +80,7 @@ __all__ = [
     "select",
     "sparse_scan_attention",
     "sparse_scan_steps",
+    "spectral_gating",
     "strided_conv2d",
     "summary_attention",
 ]

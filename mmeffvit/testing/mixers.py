@@ -27,6 +27,7 @@ SMALL_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "NeighbourhoodMixer": [{"kernel_size": 3}],
     "PolylineMixer": [{}, {"decomposed": True}],
     "S3AMixer": [{"max_kernel": 3}],
+    "ScatterMixer": [{"gate_size": (8, 8)}],
     "SECMixer": [{}, {"num_clusters": 4}],
     "SoftmaxMixer": [{}, {"window_size": 3}],
 }

@@ -12,6 +12,7 @@ NETWORKS = {
     "msa_conv": ("", None),
     "resformer": ("resformer", "small"),
     "sret": ("sret", "small"),
+    "svt": ("svt", "small"),
 }
 PATHS = {
     "crossvit": (
@@ -29,6 +30,10 @@ PATHS = {
     "sret": (
         "mask-rcnn_sret-s_fpn_1x_coco.py",
         "upernet_sret-s_8xb2-160k_ade20k-512x512.py",
+    ),
+    "svt": (
+        "mask-rcnn_svt-s_fpn_1x_coco.py",
+        "upernet_svt-s_8xb2-160k_ade20k-512x512.py",
     ),
 }
 

@@ -22,6 +22,7 @@ from mmeffvit.layers.mixers.rala import (
 )
 from mmeffvit.layers.mixers.rela import LinearAttention, RELAMixer
 from mmeffvit.layers.mixers.s3a import S3AMixer, SparseScanAttention
+from mmeffvit.layers.mixers.scatter import ScatterMixer
 from mmeffvit.layers.mixers.sec import SECAttention, SECMixer
 from mmeffvit.layers.mixers.shared_lepe import SharedLePEMixer
 from mmeffvit.layers.mixers.softmax import SoftmaxAttention, SoftmaxMixer
@@ -60,6 +61,7 @@ __all__ = [
     "S3AMixer",
     "SECAttention",
     "SECMixer",
+    "ScatterMixer",
     "SharedLePEMixer",
     "SoftmaxAttention",
     "SoftmaxMixer",

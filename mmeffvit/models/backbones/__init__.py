@@ -17,6 +17,7 @@ from mmeffvit.models.backbones.rmt import RMT
 from mmeffvit.models.backbones.secvit import SecViT
 from mmeffvit.models.backbones.sret import SReT
 from mmeffvit.models.backbones.ssvit import SSViT
+from mmeffvit.models.backbones.svt import SVT
 from mmeffvit.models.backbones.uniformer import UniFormer
 from mmeffvit.models.backbones.vit_comer import ViTCoMer
 from mmeffvit.models.backbones.vitar import ViTAR
@@ -26,6 +27,7 @@ __all__ = [
     "PPMA",
     "RAVLT",
     "RMT",
+    "SVT",
     "BaseBackbone",
     "CSWin",
     "ConvPyramid",

@@ -71,9 +71,9 @@ class Pyramid(BaseBackbone):
                 )
                 for index in range(depths[stage])
             ]
-            self.stages.append(PyramidStage(merge, blocks, self.make_stage_norm(dims[stage])))
+            self.stages.append(PyramidStage(merge, blocks, self.make_norm_after(stage)))
         self.out_norms = nn.ModuleDict(
-            {str(i): self.make_out_norm(dims[i]) for i in self.out_indices if self.out_norm}
+            {str(i): self.make_out_norm(dims[i]) for i in self.out_indices if self.has_out_norm(i)}
         )
         self.reset_parameters()
         self.freeze()
@@ -106,6 +106,14 @@ class Pyramid(BaseBackbone):
     def make_stage_norm(self, dim: int) -> nn.Module:
         """What ends a stage, and is read by the next one as well; by default nothing."""
         return nn.Identity()
+
+    def make_norm_after(self, stage: int) -> nn.Module:
+        """What ends a stage; for networks where not all stages end alike."""
+        return self.make_stage_norm(self.arch["embed_dims"][stage])
+
+    def has_out_norm(self, stage: int) -> bool:
+        """Whether a norm is put on the returned map of a stage."""
+        return self.out_norm
 
     def make_out_norm(self, dim: int) -> nn.Module:
         return LayerNorm2d(dim, eps=self.out_norm_eps)
@@ -179,7 +187,7 @@ class Pyramid(BaseBackbone):
                 x = self.run_block(block, x, context)
             x = stage.norm(x)
             if i in self.out_indices:
-                out = self.out_norms[str(i)](x) if self.out_norm else x
+                out = self.out_norms[str(i)](x) if self.has_out_norm(i) else x
                 outs.append(self.crop_map(out, image, i))
         return tuple(outs)
 

@@ -14,52 +14,12 @@ from torch import Tensor, nn
 
 from mmeffvit.layers import MLP, LayerNorm2d
 from mmeffvit.layers.init import draw_linear_layers
-from mmeffvit.models.official import KeyRule, as_conv
+from mmeffvit.models.necks.duoformer_keys import PREFIX, RULES
+from mmeffvit.models.official import KeyRule
 from mmeffvit.ops import region_attention
 from mmeffvit.registry import MODELS
 
 _norm = partial(LayerNorm2d, eps=1e-6)
-
-
-def rows_first(tokens: Tensor) -> Tensor:
-    """(..., T, C): the authors store the four tokens of a region of side 2 columns first."""
-    order = torch.arange(tokens.shape[-2])
-    order[[3, 4]] = order[[4, 3]]
-    return tokens.index_select(-2, order)
-
-
-_THEIRS = r"(?:vision_transformer\.)?"
-_NET = "neck.0."
-_RULES = (
-    KeyRule(
-        rf"{_THEIRS}pos_embed_for_scale",
-        f"{_NET}table",
-        transform=lambda t: rows_first(t).flatten(0, -2),
-    ),
-    KeyRule(r"channel_token", f"{_NET}scale_token", transform=lambda t: t.flatten(0, -2)),
-    KeyRule(r"projection\.proj_heads(\d)\.(\w+)", rf"{_NET}projections.\1.\2"),
-    *(
-        KeyRule(
-            rf"{_THEIRS}scaleBlocks\.(\d+)\.{theirs}\.(\w+)",
-            rf"{_NET}blocks.\1.{ours}.\3",
-            transform=as_conv,
-        )
-        for theirs, ours in (
-            (r"(norm\d)", r"\2"),
-            (r"attn\.(\w+)", r"\2"),
-            (r"mlp\.(\w+)", r"ffn.\2"),
-        )
-    ),
-    KeyRule(rf"{_THEIRS}fc_norm\.\w+", None, reason="a norm whose result the authors do not use"),
-    KeyRule(
-        rf"{_THEIRS}(?:cls_token|pos_embed|blocks\..+|head\.\w+)",
-        None,
-        reason="the classifier, which is no part of the neck",
-    ),
-    KeyRule(r"resnet_projector\.0\.(\w+)", r"backbone.conv1.\1"),
-    KeyRule(r"resnet_projector\.1\.(\w+)", r"backbone.bn1.\1"),
-    KeyRule(r"resnet_projector\.(\d)\.(.+)", r"backbone.layer\1.\2", shift=-3),
-)
 
 
 class ScaleBlock(nn.Module):
@@ -124,8 +84,8 @@ class CrossScaleAttention(BaseModule):
     #: name of the authors' files in `mmeffvit.checkpoint.convert_official`
     family: ClassVar[str] = "duoformer"
     #: where the neck sits in a model whose second neck is an FPN; their ResNet is its backbone
-    prefix: ClassVar[str] = _NET
-    official_rules: ClassVar[tuple[KeyRule, ...]] = _RULES
+    prefix: ClassVar[str] = PREFIX
+    official_rules: ClassVar[tuple[KeyRule, ...]] = RULES
 
     def __init__(
         self,
@@ -223,7 +183,7 @@ class CrossScaleAttention(BaseModule):
 
         Which of their projections is of which map the authors' names do not say.
         """
-        name = re.compile(rf"{re.escape(_NET)}projections\.(\d+)\.(\w+)")
+        name = re.compile(rf"{re.escape(PREFIX)}projections\.(\d+)\.(\w+)")
         widths = {
             int(found[1]): value.shape[1]
             for key, value in weights.items()
@@ -231,7 +191,7 @@ class CrossScaleAttention(BaseModule):
         }
         places = {old: new for new, old in enumerate(sorted(widths, key=widths.__getitem__))}
         return {
-            f"{_NET}projections.{places[int(found[1])]}.{found[2]}"
+            f"{PREFIX}projections.{places[int(found[1])]}.{found[2]}"
             if (found := name.fullmatch(key))
             else key: value
             for key, value in weights.items()
@@ -248,7 +208,7 @@ class CrossScaleAttention(BaseModule):
         Raises:
             ValueError: They are not those of a neck.
         """
-        own = {k.removeprefix(_NET): v for k, v in weights.items() if k.startswith(_NET)}
+        own = {k.removeprefix(PREFIX): v for k, v in weights.items() if k.startswith(PREFIX)}
         count = sum(re.fullmatch(r"projections\.\d+\.weight", key) is not None for key in own)
         depth = sum(re.fullmatch(r"blocks\.\d+\.qkv\.weight", key) is not None for key in own)
         try:

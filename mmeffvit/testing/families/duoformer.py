@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmeffvit.models.necks.cross_scale_attention import CrossScaleAttention, rows_first
+from mmeffvit.models.necks.cross_scale_attention import CrossScaleAttention
+from mmeffvit.models.necks.duoformer_keys import rows_first
 from mmeffvit.ops.region_attention.fused import by_region
 from mmeffvit.testing.families.base import GoldenFamily, named
 

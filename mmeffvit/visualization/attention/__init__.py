@@ -32,6 +32,7 @@ from mmeffvit.visualization.attention.neighbourhood import bias_maps
 from mmeffvit.visualization.attention.polyline import path_maps
 from mmeffvit.visualization.attention.rala import weight_maps
 from mmeffvit.visualization.attention.s3a import count_paths, scan_steps
+from mmeffvit.visualization.attention.scatter import draw_bands
 from mmeffvit.visualization.attention.sec import cluster_maps
 from mmeffvit.visualization.attention.sheet import Section, draw_sheet
 from mmeffvit.visualization.attention.windows import affinity_map
@@ -48,6 +49,7 @@ __all__ = [
     "count_paths",
     "decay_maps",
     "draw_attention",
+    "draw_bands",
     "draw_features",
     "draw_sheet",
     "example_photographs",

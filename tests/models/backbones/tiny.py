@@ -107,6 +107,15 @@ ARCHS = {
         "loops": 2,
         "image_size": 40,
     },
+    "svt": {
+        "stem_dim": 8,
+        "embed_dims": (16, 32, 64, 64),
+        "depths": (1, 1, 1, 1),
+        "num_heads": (1, 2, 4, 4),
+        "mlp_ratios": (2, 2, 2, 2),
+        "scatter_stages": 2,
+        "gate_size": 16,
+    },
     "hybrid": {
         **_SHARED,
         "mixers": (
