@@ -131,6 +131,7 @@ def convert_official(checkpoint: Mapping[str, Any], family: str) -> Conversion:
             unknown.append(key)
         for rule, target in found:
             if target is None:
+                _check_copy(rule, key, weights)
                 ignored[key] = rule.reason
                 continue
             index, count = rule.part
@@ -183,6 +184,19 @@ def _apply(rules: tuple[KeyRule, ...], key: str) -> tuple[KeyRule | None, str | 
         if match:
             return rule, rule.rename(match)
     return None, None
+
+
+def _check_copy(rule: KeyRule, key: str, weights: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError where a tensor is dropped as the copy of another, and is none."""
+    if not rule.same_as:
+        return
+    original = rule.match(key).expand(rule.same_as)
+    if original not in weights or not torch.equal(weights[key], weights[original]):
+        what = "differs from" if original in weights else "is there without"
+        raise CheckpointError(
+            f"'{key}' {what} '{original}', although a file of this network holds the same weights "
+            "under both names: it was changed after training, or belongs to another network"
+        )
 
 
 def _reshape(key: str, value: Tensor, rule: KeyRule) -> Tensor:

@@ -24,6 +24,7 @@ class KeyRule:
             of ours.
         shift: Added to the first group, as a number, before it is put into the target.
         reason: Why a key is dropped.
+        same_as: Official key, with ``\\1`` for groups, whose tensor a dropped one must equal.
         transform: Makes our tensor from the official one, where more than axes differ.
     """
 
@@ -35,6 +36,7 @@ class KeyRule:
     shift: int = 0
     reason: str = ""
     transform: Callable[[Tensor], Tensor] | None = None
+    same_as: str = ""
 
     def match(self, key: str) -> re.Match | None:
         return re.fullmatch(self.pattern, key)

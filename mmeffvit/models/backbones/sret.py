@@ -91,9 +91,10 @@ def _unit_rules(unit: int) -> tuple[KeyRule, ...]:
     """Keys of a unit of two loops: block, projection, the same block again, projection."""
     rules = [
         KeyRule(
-            rf"transformers\.\d\.blocks\.{4 * unit + 2}\..+",
+            rf"transformers\.(\d)\.blocks\.{4 * unit + 2}\.(.+)",
             None,
             reason="the second use of a block whose weights are shared",
+            same_as=rf"transformers.\1.blocks.{4 * unit}.\2",
         )
     ]
     for number, part, gains in ((0, "block", 4), (1, "projections.0", 2), (3, "projections.1", 2)):

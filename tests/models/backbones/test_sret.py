@@ -7,10 +7,12 @@ from torch import nn
 
 from mmeffvit import create_backbone
 from mmeffvit.analysis.complexity import count_complexity
+from mmeffvit.checkpoint import CheckpointError, convert_official
 from mmeffvit.layers import GroupMixer, LayerNorm2d, MapContext
 from mmeffvit.layers.mixers.grouped import scattered
 from mmeffvit.models import SReT
 from mmeffvit.models.classifier import create_classifier
+from mmeffvit.testing import golden_weights
 
 from .checks import check_golden_file
 from .tiny import ARCHS
@@ -163,3 +165,16 @@ def test_blocks_are_shared_and_have_their_rates():
     norms = {m.eps for m in network.modules() if isinstance(m, LayerNorm2d)}
     assert norms == {1e-6}
     assert all(unit.block.gains.shape == (4,) for unit in units)
+
+
+def test_copies_of_shared_blocks_must_be_equal():
+    official = golden_weights(GOLDEN)
+    second = "transformers.0.blocks.2.attn.qkv.weight"
+    first = second.replace("blocks.2", "blocks.0")
+    assert torch.equal(official[first], official[second])
+    assert "second use" in convert_official(official, "sret").ignored[second]
+    changed = {**official, second: official[second] * (1 + 1e-6)}
+    with pytest.raises(CheckpointError, match=f"'{second}' differs from '{first}'"):
+        convert_official(changed, "sret")
+    with pytest.raises(CheckpointError, match=f"'{second}' is there without '{first}'"):
+        convert_official({k: v for k, v in official.items() if k != first}, "sret")
