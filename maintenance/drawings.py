@@ -58,6 +58,7 @@ FLOORS = (
             "visualization": "contact sheets, curves,\nattention, point clouds",
             "testing": "golden files and an\nadapter per family",
             "classification": "models by name\nin mmpretrain",
+            "segmentation": "our heads\nin mmdet, mmseg",
         },
         "#fdf1e0",
         "#d99a4e",

@@ -53,6 +53,8 @@ MODELS = LazyRegistry(
         ),
         "MaskTTAModel": "mmeffvit.engine.mask_tta",
         **dict.fromkeys(("DenseT2T", "DenseTNT"), "mmeffvit.classification.backbones"),
+        **dict.fromkeys(("KMaXHead", "KMaXFusionHead"), "mmeffvit.segmentation.kmax"),
+        "KMaXSegHead": "mmeffvit.segmentation.kmax_semantic",
     },
 )
 DATASETS = LazyRegistry(
@@ -63,6 +65,7 @@ DATASETS = LazyRegistry(
     modules={
         "DigitsDataset": "mmeffvit.demo_data.digits.detection",
         "DigitsSegDataset": "mmeffvit.demo_data.digits.segmentation",
+        "DigitsPanopticDataset": "mmeffvit.demo_data.digits.panoptic",
         "DigitsClsDataset": "mmeffvit.demo_data.digits.classification",
     },
 )
@@ -81,7 +84,10 @@ TRANSFORMS = LazyRegistry(
     parent=MMENGINE_TRANSFORMS,
     scope=_SCOPE,
     locations=["mmeffvit.datasets.points"],
-    modules={"LoadImageFromFile": "mmeffvit.datasets.transforms"},
+    modules={
+        "LoadImageFromFile": "mmeffvit.datasets.transforms",
+        "LoadPanopticAnnotations": "mmeffvit.datasets.panoptic",
+    },
 )
 METRICS = Registry("metric", parent=MMENGINE_METRICS, scope=_SCOPE, locations=["mmeffvit.engine"])
 HOOKS = LazyRegistry(
@@ -94,6 +100,7 @@ HOOKS = LazyRegistry(
         "SegmentationFiguresHook": "mmeffvit.visualization.hooks",
         "LabelMapsHook": "mmeffvit.engine.label_maps",
         "SegmentationPicturesHook": "mmeffvit.visualization.hooks",
+        "ClusterPicturesHook": "mmeffvit.visualization.clusters",
         "DetectionPicturesHook": "mmeffvit.visualization.detector_pictures",
         "ClassificationPicturesHook": "mmeffvit.visualization.classifier_pictures",
     },

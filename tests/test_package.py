@@ -22,7 +22,7 @@ FLOORS = [
     {"layers"},
     {"models"},
     {"datasets", "demo_data", "checkpoint"},
-    {"engine", "visualization", "testing", "classification"},
+    {"engine", "visualization", "testing", "classification", "segmentation"},
     {"analysis", "deploy", "swap"},
 ]
 # what the package itself offers -> where it is from

@@ -7,12 +7,14 @@ from mmeffvit.engine.hooks import (
     SafeCheckpointHook,
 )
 from mmeffvit.engine.optim import LayerDecayOptimWrapperConstructor
+from mmeffvit.engine.panoptic_metric import PanopticMetric
 from mmeffvit.engine.point_metrics import PointDetMetric, PointSegMetric
 
 __all__ = [
     "CheckInvalidLossHook",
     "CompileBackboneHook",
     "LayerDecayOptimWrapperConstructor",
+    "PanopticMetric",
     "PointDetMetric",
     "PointSegMetric",
     "ReproducibleResumeHook",

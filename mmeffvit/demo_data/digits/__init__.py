@@ -6,8 +6,8 @@ are drawn. Scans come in the order of their writers; the last fifth is kept for 
 neither a scan nor, almost always, its writer's hand is seen in training.
 
 `scenes` paints one image, `images` says which image of a split holds what, `layouts` writes them as
-COCO, ADE20K and ImageNet-1K are, and `detection`, `segmentation` and `classification` have the data
-sets for mmdet, mmseg and mmpretrain.
+COCO, ADE20K and ImageNet-1K are, `panoptic_layout` as COCO panoptic, and `detection`,
+`segmentation`, `panoptic` and `classification` have the data sets for mmdet, mmseg and mmpretrain.
 """
 
 import os
@@ -52,7 +52,8 @@ def ensure_digits(
         layout: ``'digits'`` (ten categories, ``train/``, ``val/``, ``annotations/train.json`` ...),
             ``'coco'`` (names, folders and all 80 categories of COCO 2017; digit d is the category
             of id d + 1), ``'ade20k'`` (``images/training/``, ``annotations/training/`` ...; digit
-            d has the label d + 1, what is no digit 11, and crowds 0, which is not labelled) or
+            d has the label d + 1, what is no digit 11, and crowds 0, which is not labelled),
+            ``'panoptic'`` (COCO's panoptic layout: on grounds of four kinds, which are stuff) or
             ``'imagenet'`` (``train/n01440764/`` ..., ``meta/val.txt`` ...; one larger digit in each
             image, digit d in the folder of ImageNet-1K's class d).
         digit_sizes: Sides of the smallest and the largest digit, as fractions of the image's

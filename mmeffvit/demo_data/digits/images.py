@@ -52,7 +52,11 @@ def load_scans(split: str) -> Scans:
 
 
 def draw_image(
-    config: dict, split: str, scans: Scans, index: int
+    config: dict,
+    split: str,
+    scans: Scans,
+    index: int,
+    ground: Callable[[int, int], np.ndarray] | None = None,
 ) -> tuple[np.ndarray, list[scenes.Instance]]:
     """Draw one image of a split; it depends on nothing but the arguments.
 
@@ -62,6 +66,7 @@ def draw_image(
         split: ``'train'`` or ``'val'``.
         scans: Of :func:`load_scans`.
         index: Number of the image in its split.
+        ground: Called with a height and a width, draws what lies under the digits.
 
     Returns:
         The image (H, W, 3), uint8, in BGR order, and what is in it.
@@ -82,6 +87,7 @@ def draw_image(
         with_crowd=has_crowd,
         digit_sizes=config.get("digit_sizes", scenes.DIGIT_SIZES),
         plain=config.get("half_plain", False) and split == "train" and index % 2 == 1,
+        ground=None if ground is None else ground(height, width),
     )
 
 

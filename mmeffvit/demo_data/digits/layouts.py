@@ -32,6 +32,7 @@ from mmeffvit.demo_data.digits.images import (
     draw_split,
     write_image,
 )
+from mmeffvit.demo_data.digits.panoptic_layout import write_panoptic
 from mmeffvit.demo_data.digits.polygons import (
     mask_extent,
     mask_iou,
@@ -244,4 +245,5 @@ WRITERS = {
     "coco": _write_coco_2017,
     "ade20k": _write_ade20k,
     "imagenet": _write_imagenet,
+    "panoptic": write_panoptic,
 }

@@ -64,6 +64,7 @@ def draw_scene(
     with_crowd: bool,
     digit_sizes: tuple[float, float] = DIGIT_SIZES,
     plain: bool = False,
+    ground: np.ndarray | None = None,
 ) -> tuple[np.ndarray, list[Instance]]:
     """Paint one image.
 
@@ -79,17 +80,21 @@ def draw_scene(
         digit_sizes: Sides of the smallest and largest digit, as fractions of the image's shorter
             side.
         plain: Leave texture and clutter away: digits on one dark colour.
+        ground: (H, W, 3), float32, 0 to 255, to paint on in the place of texture or dark colour.
 
     Returns:
         The image (H, W, 3), uint8, in BGR order, and the instances in it, those behind first.
     """
     side = min(height, width)
-    if plain:
+    if ground is not None:
+        image = ground.copy()
+    elif plain:
         image = np.full((height, width, 3), rng.uniform(0, _MAX_GROUND / 2), np.float32)
     else:
         image = _texture(rng, height, width)
+    if not plain:
         for _ in range(rng.integers(1, 6)):
-            _paint(image, _clutter(rng, height, width), _colour(rng))
+            _paint(image, _clutter(rng, height, width), draw_colour(rng))
 
     instances: list[Instance] = []
     if with_crowd:
@@ -116,39 +121,46 @@ def draw_scene(
 def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Two colours mixed by two random fields: (H, W, 3), float32, 0 to 255."""
     y, x = np.mgrid[:height, :width].astype(np.float32) / min(height, width)
-    fields = [_field(rng, y, x) for _ in range(2)]
+    fields = [field(rng, y, x) for _ in range(2)]
     share = np.float32(rng.uniform(0.2, 0.8))
     mix = (share * fields[0] + (1 - share) * fields[1])[..., None]
-    first, second = _colour(rng), _colour(rng)
+    first, second = draw_colour(rng), draw_colour(rng)
     # seldom as strong as the contrast of a digit
     image = first + (second - first) * np.float32(rng.uniform(0.15, 0.6)) * mix
+    return darken(image)
+
+
+def darken(image: np.ndarray) -> np.ndarray:
+    """A ground (H, W, 3) on which bright digits can be seen."""
     return image * min(1.0, _MAX_GROUND / float((image @ _LUMA).mean()))
 
 
-def _field(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """A gradient, noise, stripes or checks over the coordinates `y`, `x`, from 0 to 1."""
-    kind = rng.integers(4)
+def field(
+    rng: np.random.Generator, y: np.ndarray, x: np.ndarray, kind: int | None = None
+) -> np.ndarray:
+    """A gradient (kind 0), noise, stripes or checks over the coordinates `y`, `x`, from 0 to 1."""
+    kind = rng.integers(4) if kind is None else kind
     angle, phase = np.float32(rng.uniform(0, np.pi)), np.float32(rng.uniform(0, 2 * np.pi))
     along = x * np.cos(angle) + y * np.sin(angle)
     across = y * np.cos(angle) - x * np.sin(angle)
     if kind == 0:
-        field = along
+        values = along
     elif kind == 1:
-        field = np.zeros_like(x)
+        values = np.zeros_like(x)
         for octave in range(3):
             grid = rng.random((3 << octave, 3 << octave), np.float32)
             shape = (x.shape[1], x.shape[0])
-            field += cv2.resize(grid, shape, interpolation=cv2.INTER_CUBIC) / (1 << octave)
+            values += cv2.resize(grid, shape, interpolation=cv2.INTER_CUBIC) / (1 << octave)
     else:
         frequency = np.float32(2 * np.pi * np.exp(rng.uniform(*np.log((2, 14)))))
         swing, pace = np.float32(rng.uniform(0, 0.08)), np.float32(rng.uniform(4, 12))
         bend = swing * np.sin(across * pace + phase)
-        field = np.sin(frequency * (along + bend) + phase)
+        values = np.sin(frequency * (along + bend) + phase)
         if kind == 3:
-            field = field * np.sin(frequency * across)
-        field = np.tanh(field * np.float32(rng.uniform(0.5, 4)))
-    low, high = field.min(), field.max()
-    return (field - low) / (high - low + 1e-6)
+            values = values * np.sin(frequency * across)
+        values = np.tanh(values * np.float32(rng.uniform(0.5, 4)))
+    low, high = values.min(), values.max()
+    return (values - low) / (high - low + 1e-6)
 
 
 def _clutter(rng: np.random.Generator, height: int, width: int) -> _Layer:
@@ -305,7 +317,7 @@ def _paint_digit(image: np.ndarray, layer: _Layer, colour: np.ndarray, size: flo
     _paint(image, layer, colour)
 
 
-def _colour(rng: np.random.Generator) -> np.ndarray:
+def draw_colour(rng: np.random.Generator) -> np.ndarray:
     """BGR, 0 to 255; greys and strong colours alike."""
     hue, saturation, value = rng.random(), rng.random() ** 0.7, rng.uniform(0.1, 1)
     pixel = np.float32([[[hue * 360, saturation, value]]])
@@ -316,7 +328,7 @@ def _contrasting_colour(rng: np.random.Generator, pixels: np.ndarray) -> np.ndar
     """A colour brighter than `pixels` (N, 3) are on average, or than any ground is."""
     behind = min(float((pixels @ _LUMA).mean()), _MAX_GROUND)
     for _ in range(20):
-        colour = _colour(rng)
+        colour = draw_colour(rng)
         if float(colour @ _LUMA) - behind >= _MIN_CONTRAST:
             return colour
     return np.full(3, 255.0, np.float32)
