@@ -62,8 +62,14 @@ def chunked_attention(
     return _ChunkedAttention.apply(q, k, v, scale, make_mask, *places)
 
 
-def _queries_per_chunk(device: torch.device, weights_per_query: int, unit: int) -> int:
-    budget = _CHUNK.get(device.type, _CHUNK["other"])
+def weights_per_chunk(device: torch.device) -> int:
+    """How many weights are made at a time."""
+    return _CHUNK.get(device.type, _CHUNK["other"])
+
+
+def queries_per_chunk(device: torch.device, weights_per_query: int, unit: int = 1) -> int:
+    """How many queries a chunk has, a multiple of `unit`."""
+    budget = weights_per_chunk(device)
     return max(_FEWEST_QUERIES, budget // weights_per_query, unit) // unit * unit
 
 
@@ -92,11 +98,11 @@ class _ChunkedAttention(torch.autograd.Function):
         mask = make_mask(*places)
         tokens, heads = q.shape[1:3]
         weights = mask.samples * tokens
-        alone = _queries_per_chunk(q.device, weights, mask.unit)
+        alone = queries_per_chunk(q.device, weights, mask.unit)
         if tokens <= alone:  # short sequences: all queries of some heads
             size, group = tokens, min(heads, alone // tokens)
         else:
-            size, group = _queries_per_chunk(q.device, heads * weights, 1), heads
+            size, group = queries_per_chunk(q.device, heads * weights, 1), heads
             if size % mask.unit:  # as many weights, of more queries and fewer heads
                 group = max(1, size * heads // mask.unit)
                 size = mask.unit
@@ -141,7 +147,7 @@ def _gradients(
     # what the softmax takes off the gradient of each query's weights
     centre = (out * grad).sum(-1, keepdim=True).neg_()
     grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-    size = _queries_per_chunk(q.device, batch * tokens, mask.unit)
+    size = queries_per_chunk(q.device, batch * tokens, mask.unit)
     # small maps: several heads at a time
     group = min(heads, max(1, size // tokens))
     # buffers are reused, so that they stay in the cache

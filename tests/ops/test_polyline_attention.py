@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmeffvit.ops import chunked_attention
-from mmeffvit.ops.polyline_attention import fused, polyline_attention, polyline_mask
+from mmeffvit.ops.polyline_attention import fused, joined, polyline_attention, polyline_mask
 from mmeffvit.testing import relative_rms_error
 
 SIZES = [(3, 5), (6, 4), (1, 7), (6, 1), (1, 1)]
@@ -135,10 +135,18 @@ def test_chunks_against_reference_with_gradients(size, decomposed):
 
 
 @pytest.mark.usefixtures("in_chunks")
+@pytest.mark.parametrize("size", [(3, 5), (1, 7), (6, 1)])
+def test_parts_of_rows_against_reference_with_gradients(monkeypatch, size):
+    """As of maps so large that the weights of one row of queries are too many."""
+    monkeypatch.setattr(joined, "_LARGEST_ROW", 0)
+    check_implementations_agree(size, decomposed=False)
+
+
+@pytest.mark.usefixtures("in_chunks")
 @pytest.mark.parametrize("size", [*SIZES, (13, 9)])
 def test_each_polyline_on_its_own_against_reference_with_gradients(monkeypatch, size):
     """As in low precision and on other devices."""
-    monkeypatch.setattr(fused, "can_join", lambda q: False)
+    monkeypatch.setattr(fused, "products_are_plain", lambda q: False)
     check_implementations_agree(size, decomposed=False)
 
 

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmeffvit.ops.chunked_attention import attend, chunked_attention
-from mmeffvit.ops.polyline_attention.joined import can_join, joined_attention
+from mmeffvit.ops.polyline_attention.joined import joined_attention
+from mmeffvit.ops.polyline_attention.lines import attention_in_lines
 from mmeffvit.ops.polyline_attention.reference import (
     line_masks,
     path_sums,
@@ -15,6 +16,7 @@ from mmeffvit.ops.polyline_attention.reference import (
     polyline_mask,
     signs,
 )
+from mmeffvit.ops.polyline_attention.weights import products_are_plain
 
 
 class _LineMask:
@@ -101,7 +103,7 @@ def _whole(q: Tensor, k: Tensor, v: Tensor, steps: Tensor, scale: float) -> Tens
         ]
         return (outs[0] + outs[1]).div(2).transpose(1, 2)
     row_sums, column_sums = path_sums(steps)
-    if can_join(q):
+    if products_are_plain(q):
         return joined_attention(q, k, v, row_sums, column_sums, scale)
     row_first = chunked_attention(q, k, v, scale, _RowFirstMask, row_sums, column_sums)
     # on the transposed map, the path along the column comes first
@@ -126,6 +128,9 @@ def _inside_lines(q: Tensor, k: Tensor, v: Tensor, sums: Tensor, scale: float) -
 
 def _decomposed(q: Tensor, k: Tensor, v: Tensor, steps: Tensor, scale: float) -> Tensor:
     batch, height, width, heads, _ = steps.shape
+    row_sums, column_sums = path_sums(steps)
+    if products_are_plain(q) and not torch.compiler.is_compiling():
+        return attention_in_lines(q, k, v, row_sums, column_sums, scale)
     q, k, v = (t.unflatten(1, (height, width)) for t in (q, k, v))
 
     def rows(x: Tensor) -> Tensor:  # (B, H, W, h, d) to (B H h, W, d)
@@ -137,7 +142,6 @@ def _decomposed(q: Tensor, k: Tensor, v: Tensor, steps: Tensor, scale: float) ->
     def of_columns(x: Tensor) -> Tensor:
         return x.unflatten(0, (batch, width, heads)).permute(0, 3, 1, 2, 4)
 
-    row_sums, column_sums = path_sums(steps)
     in_rows = rows(q), rows(k)
     in_columns = columns(q), columns(k)
     row_sums = row_sums.transpose(1, 2).flatten(0, 2)

@@ -116,6 +116,17 @@ ARCHS = {
         "scatter_stages": 2,
         "gate_size": 16,
     },
+    "vitar": {
+        "embed_dims": 16,
+        "depth": 2,
+        "num_heads": 2,
+        "mlp_ratio": 1,
+        "patch_size": 16,
+        "image_size": 48,
+        "extra_tokens": 0,
+        "window_sizes": (2, None),
+        "layer_scale": None,
+    },
     "hybrid": {
         **_SHARED,
         "mixers": (
