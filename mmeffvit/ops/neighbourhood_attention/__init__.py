@@ -16,6 +16,7 @@ from mmeffvit.ops.neighbourhood_attention.reference import (
     neighbour_tokens,
     neighbourhood_attention_reference,
 )
+from mmeffvit.ops.neighbourhood_attention.tiled import neighbourhood_attention_tiled
 from mmeffvit.ops.neighbourhood_attention.tiles import check_windows
 from mmeffvit.ops.tables import refuse_jit_trace
 
@@ -28,6 +29,7 @@ dispatch.register("neighbourhood_attention", "reference", neighbourhood_attentio
 dispatch.register(
     "neighbourhood_attention", "natten", natten.neighbourhood_attention_natten, natten.refuses
 )
+dispatch.register("neighbourhood_attention", "tiled", neighbourhood_attention_tiled)
 
 
 def neighbourhood_attention(
@@ -64,7 +66,8 @@ def neighbourhood_attention(
         border: ``'shift'``: as above. ``'zeros'``: windows stay centred, and places beyond the map
             of the queries have keys and values of zeros, which take part in the softmax
             (convolutions with attention, arXiv 2310.04134); any map will do.
-        implementation: ``'fused'``, ``'reference'`` or ``'natten'``; see `mmeffvit.ops.dispatch`.
+        implementation: ``'fused'``, ``'reference'``, ``'natten'`` or ``'tiled'``, which is for
+            export; see `mmeffvit.ops.dispatch`.
 
     Returns:
         (B, H, W, h, d).
