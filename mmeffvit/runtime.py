@@ -86,6 +86,16 @@ class OnnxModel:
         Raises:
             ValueError: The image is of another kind, or the graph takes prepared tensors.
         """
+        prepared = self.prepare(image)
+        outputs = self.run(prepared.transpose(2, 0, 1)[None])
+        return self.interpret(outputs, image.shape[:2], prepared.shape[:2], score_thr)
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """An image (H, W, C) uint8 as the graph takes it: resized or cropped as the config does.
+
+        Raises:
+            ValueError: The image is of another kind, or the graph takes prepared tensors.
+        """
         if self.metadata["inside"] == "network":
             raise ValueError(
                 "this file takes what its network takes: call run() with prepared float32 tensors, "
@@ -93,15 +103,30 @@ class OnnxModel:
             )
         if image.ndim != 3 or image.dtype != np.uint8:
             raise ValueError(f"an image is (H, W, C) of uint8; got {image.shape} of {image.dtype}")
-        prepared = image
         for step in self.metadata.get("steps") or ():
-            prepared = _STEPS[step["type"]](prepared, step)
-        outputs = self.run(prepared.transpose(2, 0, 1)[None])
+            image = _STEPS[step["type"]](image, step)
+        return image
+
+    def interpret(
+        self,
+        outputs: dict[str, np.ndarray],
+        size: tuple[int, int],
+        prepared: tuple[int, int],
+        score_thr: float = 0.05,
+    ) -> dict[str, Any]:
+        """What calling gives, from the outputs of `run` for one image.
+
+        Args:
+            outputs: Of a batch of one.
+            size: Rows and columns of the image.
+            prepared: The same of what `prepare` made of it.
+            score_thr: Boxes that score less are left out.
+        """
         if self.kind == "classes":
             return self._classes(outputs)
         if self.kind == "label map":
-            return {"label_map": nearest(outputs["label_map"][0], image.shape[:2])}
-        return self._boxes(outputs, image.shape[:2], prepared.shape[:2], score_thr)
+            return {"label_map": nearest(outputs["label_map"][0], size)}
+        return self._boxes(outputs, size, prepared, score_thr)
 
     def _name(self, label: int) -> str:
         return self.classes[label] if label < len(self.classes) else str(label)
@@ -133,7 +158,7 @@ class OnnxModel:
             threshold = self.metadata.get("mask_threshold", 0.5)
             found["masks"] = np.zeros((len(chosen), *size), bool)
             for place, mask, box in zip(found["masks"], outputs["masks"][0, chosen], boxes):
-                place[:] = paste(mask, box, size) >= threshold
+                place[:] = in_image(mask, box, size, threshold)
         return found
 
 
@@ -178,6 +203,22 @@ def paste(mask: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarra
     return (
         _spread(y1, y2, size[0], mask.shape[0]) @ mask @ _spread(x1, x2, size[1], mask.shape[1]).T
     )
+
+
+def in_image(
+    mask: np.ndarray, box: np.ndarray, size: tuple[int, int], threshold: float
+) -> np.ndarray:
+    """A mask as it comes out of a graph as pixels of an image, (H, W) bool.
+
+    Args:
+        mask: Probabilities (M, M) in its box, or bool (H', W') of a whole image.
+        box: Its corners, in pixels of the image.
+        size: H and W.
+        threshold: Of probabilities.
+    """
+    if mask.dtype == bool:
+        return nearest(mask, size)
+    return paste(mask, box, size) >= threshold
 
 
 def _spread(low: float, high: float, pixels: int, cells: int) -> np.ndarray:

@@ -43,6 +43,20 @@ def test_nearest_keeps_labels():
     assert runtime.nearest(labels, (2, 3)) is labels
 
 
+def test_a_mask_of_the_whole_image_is_not_pasted():
+    mask = np.eye(3, dtype=bool)
+    twice = mask.repeat(2, 0).repeat(2, 1)
+    assert (runtime.in_image(mask, np.zeros(4), (6, 6), 0.5) == twice).all()
+    soft = runtime.in_image(mask.astype(np.float32), np.array([0, 0, 3, 3]), (3, 4), 0.5)
+    assert (soft == np.eye(3, 4, dtype=bool)).all()
+
+
+def test_a_resize_by_one_is_no_step_and_by_another_factor_is_refused():
+    assert pipeline_steps([{"type": "Resize", "scale_factor": 1.0}]) == []
+    with pytest.raises(ExportError, match="factor"):
+        pipeline_steps([{"type": "Resize", "scale_factor": 0.5}])
+
+
 def test_steps_are_those_of_the_pipeline():
     from mmeffvit import compat
 

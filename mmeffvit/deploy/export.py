@@ -16,8 +16,14 @@ from torch import Tensor, nn
 
 from mmeffvit.deploy.errors import ExportError
 from mmeffvit.deploy.kinds import Kind, find_form
+from mmeffvit.deploy.masks import Instances
 from mmeffvit.deploy.operators import translations
-from mmeffvit.deploy.pixels import Preparation, graph_after_segmentor, graph_before
+from mmeffvit.deploy.pixels import (
+    Preparation,
+    graph_after_masks,
+    graph_after_segmentor,
+    graph_before,
+)
 from mmeffvit.deploy.segmentors import LabelMap
 from mmeffvit.files import whole_file
 from mmeffvit.version import __version__
@@ -187,11 +193,13 @@ def _output_names(program: torch.export.ExportedProgram) -> list[str]:
 
 def _after(form: nn.Module, inside: str) -> str | None:
     """What follows the network, if anything does."""
+    kind = "float" if inside == "network" else "uint8"
+    if isinstance(form, Instances):
+        return graph_after_masks(kind)
     if not isinstance(form, LabelMap):
         return None
-    head = form.head
-    kind = "float" if inside == "network" else "uint8"
-    return graph_after_segmentor(head.out_channels, head.threshold or 0.5, kind)
+    threshold = getattr(form.head, "threshold", None) or 0.5
+    return graph_after_segmentor(form.head.out_channels, threshold, kind)
 
 
 def _compose(network: onnx.ModelProto, before: str, after: str | None) -> onnx.ModelProto:

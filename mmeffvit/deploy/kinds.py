@@ -29,7 +29,9 @@ KINDS = {
     "Classifier": Kind("classifiers.ClassScores", "classes", "classifiers of this package"),
     "ImageClassifier": Kind("classifiers.ClassScores", "classes", "mmpretrain's ImageClassifier"),
     "EncoderDecoder": Kind(
-        "segmentors.LabelMap", "label map", "mmseg's EncoderDecoder (Semantic FPN, UPerNet ...)"
+        "segmentors.LabelMap",
+        "label map",
+        "mmseg's EncoderDecoder (Semantic FPN, UPerNet, Mask2Former ...)",
     ),
     "SingleStageDetector": Kind(
         "one_stage.OneStage", "boxes", "mmdet's one-stage detectors (RetinaNet, FCOS, ATSS ...)"
@@ -37,6 +39,8 @@ KINDS = {
     "TwoStageDetector": Kind(
         "two_stage.TwoStage", "boxes", "mmdet's Faster, Mask and Cascade R-CNN"
     ),
+    "DetectionTransformer": Kind("queries.Queries", "boxes", "mmdet's Deformable DETR and DINO"),
+    "MaskFormer": Kind("masks.Instances", "boxes", "instances of mmdet's Mask2Former"),
 }
 
 

@@ -27,7 +27,8 @@ def pipeline_steps(pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
         if kind.startswith(_NO_CHANGE):
             continue
         if kind in ("Resize", "ResizeEdge", "CenterCrop"):
-            steps.append(_read(kind, step))
+            read = _read(kind, step)
+            steps += [read] * (read is not None)
         else:
             raise ExportError(
                 f"the step {kind} of the test pipeline has no form outside of the toolbox; "
@@ -36,8 +37,12 @@ def pipeline_steps(pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     return steps
 
 
-def _read(kind: str, step: Mapping[str, Any]) -> dict[str, Any]:
+def _read(kind: str, step: Mapping[str, Any]) -> dict[str, Any] | None:
     if kind == "Resize":
+        if step.get("scale_factor") == 1:  # as some pipelines say that nothing is resized
+            return None
+        if "scale" not in step:
+            raise ExportError("Resize by a factor has no form outside of the toolbox; by scale has")
         scale = step["scale"]
         scale = [scale, scale] if isinstance(scale, int) else list(scale)
         return {"type": kind, "scale": scale, "keep_ratio": bool(step.get("keep_ratio", False))}

@@ -134,12 +134,7 @@ def graph_before(preparation: Preparation | None, channels: int, divisor: int) -
 
 def graph_after_segmentor(classes: int, threshold: float, kind: str) -> str:
     """The graph from ``logits`` (B, K, H', W') and ``images`` to ``label_map`` (B, H, W)."""
-    steps = [
-        "image_size = Shape <start = 2, end = 4> (images)",
-        "start = Constant <value_ints = [0, 0]> ()",
-        "axes = Constant <value_ints = [2, 3]> ()",
-        "inside = Slice (logits, start, image_size, axes)",
-    ]
+    steps = _without_padding("logits", "inside")
     if classes > 1:
         steps.append("label_map = ArgMax <axis = 1, keepdims = 0> (inside)")
     else:
@@ -157,6 +152,28 @@ def graph_after_segmentor(classes: int, threshold: float, kind: str) -> str:
         "int64[B, H, W] label_map",
         steps,
     )
+
+
+def graph_after_masks(kind: str) -> str:
+    """The graph from what a network finds, ``masks`` (B, K, H', W') among it, to the same."""
+    others = ("boxes", "scores", "labels", "counts")
+    types = ("float[B, K, 4]", "float[B, K]", "int64[B, K]", "int64[B]")
+    named = ", ".join(f"{type} {name}" for type, name in zip(types, others))
+    return _model(
+        "after",
+        f"{named}, bool[B, K, h, w] padded_masks, {kind}[B, C, H, W] images",
+        f"{named}, bool[B, K, H, W] masks",
+        _without_padding("padded_masks", "masks"),
+    )
+
+
+def _without_padding(padded: str, out: str) -> list[str]:
+    return [
+        "image_size = Shape <start = 2, end = 4> (images)",
+        "start = Constant <value_ints = [0, 0]> ()",
+        "axes = Constant <value_ints = [2, 3]> ()",
+        f"{out} = Slice ({padded}, start, image_size, axes)",
+    ]
 
 
 def _column(numbers: Sequence[float]) -> str:

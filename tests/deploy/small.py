@@ -1,6 +1,7 @@
 """Models of every kind that is exported, small, with random weights that find something."""
 
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
@@ -92,6 +93,82 @@ def mask_rcnn():
     return _two_stage("configs/secvit/mask-rcnn_secvit-t_fpn_1x_coco.py", heads=1)
 
 
+def cascade_mask_rcnn():
+    return _two_stage("configs/secvit/cascade-mask-rcnn_secvit-t_fpn_ms-3x_coco.py", heads=3)
+
+
+def dino():
+    return _queries(load("configs/ravlt/dino-4scale_ravlt-t_8xb2-12e_coco.py").model)
+
+
+def deformable_detr():
+    compat.setup()
+    name = "mmdet::deformable_detr/deformable-detr_r50_16xb2-50e_coco.py"
+    return _queries(Config.fromstring(f"_base_ = {name!r}", ".py").model)
+
+
+def _queries(model):
+    model.backbone = {**BACKBONE, "out_indices": (2, 3)}
+    model.neck.update(in_channels=[32, 64], num_outs=2)
+    model.update(num_queries=20, num_feature_levels=2)
+    attention = {"encoder": "self_attn_cfg", "decoder": "cross_attn_cfg"}
+    for part, layers in (("encoder", 1), ("decoder", 2)):
+        model[part].num_layers = layers
+        model[part].layer_cfg.ffn_cfg.feedforward_channels = 32
+        model[part].layer_cfg[attention[part]].update(num_levels=2, num_points=2)
+    model.bbox_head.num_classes = 3
+    model.test_cfg.max_per_img = 10
+    built = build(model, "mmdet")
+    built.level_embed.normal_()
+    spread_attention(built)
+    return calibrate(built, dict.fromkeys(built.bbox_head.cls_branches, (-1.0, 2.0)))
+
+
+def mask2former():
+    model = load("configs/ravlt/mask2former_ravlt-t_8xb2-lsj-50e_coco.py").model
+    model.test_cfg.max_per_image = 12
+    return _masks(model, model.panoptic_head, "mmdet")
+
+
+def mask2former_of_mmseg():
+    compat.setup()
+    name = "mmseg::mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py"
+    model = Config.fromstring(f"_base_ = {name!r}", ".py").model
+    model.decode_head.num_classes = 5
+    model.decode_head.loss_cls.class_weight = [1.0] * 6
+    return _masks(model, model.decode_head, "mmseg")
+
+
+def _masks(model, head, scope):
+    model.backbone = BACKBONE
+    head.update(in_channels=[16, 32, 64], strides=[8, 16, 32], feat_channels=32, out_channels=32)
+    head.update(num_queries=15, num_transformer_feat_level=2)
+    head.positional_encoding.num_feats = head.pixel_decoder.positional_encoding.num_feats = 16
+    coders = head.pixel_decoder.encoder, head.transformer_decoder
+    coders[0].layer_cfg.self_attn_cfg.update(num_levels=2, num_points=2)
+    for coder, layers in zip(coders, (1, 2)):
+        coder.num_layers = layers
+        coder.layer_cfg.ffn_cfg.update(embed_dims=32, feedforward_channels=32)
+        for attention in ("self_attn_cfg", "cross_attn_cfg"):
+            if attention in coder.layer_cfg:
+                coder.layer_cfg[attention].update(embed_dims=32, num_heads=2)
+    built = build(model, scope)
+    spread_attention(built)
+    head = built.panoptic_head if scope == "mmdet" else built.decode_head
+    calibrate(built, {head.mask_embed[-1]: (0.0, 0.5)})
+    centre(built, head.pixel_decoder.mask_feature, 1.0, axis=1)
+    return centre(built, head.cls_embed, 2.0, axis=2)
+
+
+def semantic_fpn():
+    model = load("configs/secvit/fpn_secvit-t_8xb2-80k_ade20k-512x512.py").model
+    model.backbone = {**BACKBONE, "out_indices": (0, 1, 2, 3)}
+    model.neck.update(in_channels=[8, 16, 32, 64], out_channels=CHANNELS)
+    model.decode_head.update(in_channels=[CHANNELS] * 4, channels=CHANNELS, num_classes=5)
+    built = build(model, "mmseg")
+    return calibrate(built, {built.decode_head.conv_seg: (0.0, 3.0)})
+
+
 def upernet():
     model = load("configs/secvit/upernet_secvit-t_8xb2-160k_ade20k-512x512.py").model
     model.backbone = {**BACKBONE, "out_indices": (0, 1, 2, 3)}
@@ -113,6 +190,14 @@ def classifier():
     return calibrate(built, {built.head.fc: (0.0, 2.0)})
 
 
+def spread_attention(model):
+    """Places and weights that depend on the query."""
+    for module in model.modules():
+        if type(module).__name__ == "MultiScaleDeformableAttention":
+            module.sampling_offsets.weight.normal_(0, 0.02)
+            module.attention_weights.weight.normal_(0, 0.05)
+
+
 def build(model, scope):
     compat.setup()
     init_default_scope(scope)
@@ -127,7 +212,7 @@ def calibrate(model, layers):
     Saturated scores would tie, and which of two equal boxes suppresses the other is nobody's word.
     """
     for layer, (mean, deviation) in layers.items():
-        out = torch.cat(outputs_of(layer, model))
+        out = torch.cat([out.flatten() for out in outputs_of(layer, model)])
         factor = deviation / out.std()
         layer.weight *= factor
         if layer.bias is not None:
@@ -135,9 +220,19 @@ def calibrate(model, layers):
     return model
 
 
+def centre(model, layer, deviation, axis):
+    """The same for every channel of a layer: each has half of the masks, or some of the queries."""
+    out = outputs_of(layer, model)[-1].movedim(axis, -1).flatten(0, -2)
+    mean = out.mean(0)
+    factor = deviation / (out - mean).std()
+    layer.weight *= factor
+    layer.bias.copy_((layer.bias - mean) * factor)
+    return model
+
+
 def outputs_of(layer, model):
     seen = []
-    hook = layer.register_forward_hook(lambda _, args, out: seen.append(out.flatten()))
+    hook = layer.register_forward_hook(lambda _, args, out: seen.append(out))
     predict(model, made_up_images(1, (200, 220))[0])
     hook.remove()
     return seen
