@@ -10,9 +10,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmeffvit import runtime
+from mmeffvit import deploy, runtime
 from mmeffvit.checkpoint import write_checkpoint
 from mmeffvit.deploy.agreement import predict
+from mmeffvit.deploy.evaluation import build_dataset, evaluate, images_of
 from tests.tools import runs
 
 CONFIG = f"""
@@ -97,3 +98,63 @@ def test_images_of_another_kind_are_refused(exported):
     onnx = runtime.OnnxModel(folder / "digits.onnx")
     with pytest.raises(ValueError, match="uint8; got"):
         onnx(np.zeros((64, 64, 3), np.float32))
+
+
+@pytest.fixture(scope="module")
+def quantized(exported):
+    cv2 = pytest.importorskip("cv2")
+    _, folder = exported
+    random = np.random.default_rng(1)
+    (folder / "images").mkdir()
+    for index in range(4):
+        image = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / "images" / f"{index}.png"), image)
+    with runs.main("quantize.py") as main:
+        main(
+            *(folder / "digits.onnx", "--images", folder / "images"),
+            *("--out", folder / "int8.onnx", "--keep", "head"),
+        )
+    return folder
+
+
+@pytest.mark.slow
+def test_a_quantised_file_holds_bytes_and_finds_much_the_same(quantized):
+    import onnx
+
+    before, after = (runtime.OnnxModel(quantized / f"{n}.onnx") for n in ("digits", "int8"))
+    assert after.classes == before.classes
+    assert after.metadata["precision"] == "int8"
+    graph = onnx.load(quantized / "int8.onnx").graph
+    weights = [t for t in graph.initializer if t.data_type == onnx.TensorProto.INT8 and t.dims]
+    assert sum(np.prod(t.dims) for t in weights if len(t.dims) == 4) > 1000
+    # the classifier's own weights were to stay
+    assert not any(tuple(sorted(t.dims)) == (10, 16) for t in weights)
+    image = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    apart = np.abs(before(image)["scores"] - after(image)["scores"]).max()
+    assert 0 < apart < 0.05
+
+
+@pytest.mark.slow
+def test_a_file_is_scored_by_the_metrics_of_the_config(exported, tmp_path):
+    model, folder = exported
+    cfg = Config.fromfile(folder / "config.py")
+    made = {"data_root": f"{tmp_path}/", "make": {**cfg.make, "num_train": 10, "num_val": 40}}
+    cfg.test_dataloader.dataset.update(made)
+    scores = evaluate(runtime.OnnxModel(folder / "digits.onnx"), cfg)
+    dataset = build_dataset(cfg)
+    right = [
+        predict(model, image)["scores"].argmax() == dataset[index]["data_samples"].gt_label.item()
+        for index, image in enumerate(images_of(dataset))
+    ]
+    assert len(right) == 40
+    assert scores["accuracy/top1"] == pytest.approx(100 * np.mean(right))
+
+
+@pytest.mark.slow
+def test_a_pattern_that_fits_nothing_is_answered_with_what_there_is(quantized):
+    images = [np.zeros((64, 64, 3), np.uint8)]
+    with pytest.raises(ValueError, match=r"'neck'; there are .*form\.head"):
+        deploy.quantize(quantized / "digits.onnx", quantized / "x.onnx", images, keep=["neck"])
+    with pytest.raises(deploy.ExportError, match="no images"):
+        deploy.quantize(quantized / "digits.onnx", quantized / "x.onnx", [])
+    assert not (quantized / "x.onnx").exists()

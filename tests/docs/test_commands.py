@@ -166,6 +166,7 @@ PARSED = {
     "tools/analysis/swap_zoo.py": lambda args, words: None,
     "tools/analysis/tuning.py": lambda args, words: None,
     "tools/export.py": check_prediction,
+    "tools/quantize.py": lambda args, words: launch.load_config(args.evaluate),
     "tools/export_onnx.py": lambda args, words: None,
     "tools/export_points.py": lambda args, words: None,
     "tools/build_object_database.py": lambda args, words: None,
