@@ -8,7 +8,7 @@ from mmeffvit.runtime import OnnxModel
 
 from . import small
 
-KINDS = ("retinanet", "mask_rcnn", "dino", "mask2former", "upernet", "classifier")
+KINDS = ("retinanet", "mask_rcnn", "upernet", "classifier")
 
 
 @pytest.fixture(scope="module", params=KINDS)
