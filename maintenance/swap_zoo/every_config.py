@@ -39,6 +39,8 @@ FIELDS = (
     "trained",
     "trained_reason",
 )
+#: why a kind is known to train that was not trained here
+BY_METHOD = "in the table of methods"
 #: keys of a model under which nothing counts for its kind, and parts of keys under which all does
 _NOT_PARTS = ("backbone", "train_cfg", "test_cfg", "init_cfg")
 _PARTS = ("type", "neck", "head", "loss")
@@ -192,6 +194,32 @@ def sweep(
             yield row
     rows = sorted(read_rows(path), key=lambda r: (TOOLBOXES.index(r["toolbox"]), r["config"]))
     results.write_csv(path, rows, FIELDS)
+
+
+def take_methods(
+    rows: Iterable[dict[str, str]], methods: Iterable[Mapping[str, str]]
+) -> list[dict[str, str]]:
+    """Take over what the table of methods knows of kinds that were not trained here.
+
+    Args:
+        rows: Of every config.
+        methods: Of `maintenance.swap_zoo.sweep`.
+
+    Returns:
+        The rows, with ``trained`` and ``trained_reason`` of what a method's config shows.
+    """
+    rows = [dict(row) for row in rows]
+    done = {(row["toolbox"], row["kind"]) for row in rows if row["trained"]}
+    known = {
+        (m["toolbox"], f"{m['method']}/{m['config']}") for m in methods if m["result"] == "yes"
+    }
+    for row in rows:
+        key = (row["toolbox"], row["kind"])
+        fits = row["pyramid"] == "True" and row["result"] == "yes" and key not in done
+        if fits and (row["toolbox"], row["config"]) in known:
+            done.add(key)
+            row.update(trained="yes", trained_reason=BY_METHOD)
+    return rows
 
 
 def train_kinds(path: Path, timeout: float = 300) -> Iterator[dict[str, Any]]:

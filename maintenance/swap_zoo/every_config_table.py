@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from maintenance.swap_zoo.every_config import BY_METHOD
 from mmeffvit.files import whole_file
 
 _HEAD = """\
@@ -25,9 +26,10 @@ ResNet-, Swin-, PVT- or ConvNeXt-like backbone. {upstream} more of them cannot b
 upstream wrote them and are not counted; {others} configs have a backbone of another kind,
 {other_built} of which build all the same, and {none} have none, or none that can be replaced.
 
-**Of {kinds} kinds of models with a pyramid, {trained} train and predict**, {failed} do not, and
-{untried} were not tried. With upstream's own backbone {as_upstream} of the {failed} fail in the
-same way. The reasons, and the kinds that were not tried, stand at the end of this page.
+**Of {kinds} kinds of models with a pyramid, {trained} train and predict** ({by_method} of them as
+measured for the table of methods), {failed} do not, and {untried} were not tried. With upstream's
+own backbone {as_upstream} of the {failed} fail in the same way. The reasons, and the kinds that
+were not tried, stand at the end of this page.
 """
 
 
@@ -66,6 +68,7 @@ def render(rows: Sequence[Mapping[str, str]], versions: str) -> str:
         other_built=sum(row["result"] == "yes" for row in others),
         none=sum(row["pyramid"] == "" for row in rows),
         trained=trained,
+        by_method=sum(row["trained_reason"] == BY_METHOD for row in tried),
         failed=len(tried) - trained,
         as_upstream=sum(row["trained_reason"].startswith("as upstream") for row in tried),
         kinds=len(tried) + len(untried(rows)),

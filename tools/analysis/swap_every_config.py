@@ -29,6 +29,9 @@ def parse_args(argv=None):
     parser.add_argument(
         "--redo", nargs="+", default=[], choices=RESULTS, help="try configs of these results again"
     )
+    parser.add_argument(
+        "--methods", type=Path, help="do not train kinds of which this table of methods has one"
+    )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="try every N-th config")
     parser.add_argument("--timeout", type=float, default=300, help="of one config, in seconds")
     return parser.parse_args(argv)
@@ -47,6 +50,7 @@ def main(argv=None):
     from swap_zoo import versions
 
     from maintenance.swap_zoo import every_config, every_config_table
+    from mmeffvit.analysis import results
 
     configs = list(every_config.iter_configs())[:: args.every]
     start = time.perf_counter()
@@ -59,6 +63,11 @@ def main(argv=None):
             f"{place}/{len(configs)}, {left:.0f} min left: {name}: {row['result']} {row['reason']}",
             flush=True,
         )
+    if args.methods:
+        known = every_config.take_methods(
+            every_config.read_rows(args.out), every_config.read_rows(args.methods)
+        )
+        results.write_csv(args.out, known, every_config.FIELDS)
     for row in every_config.train_kinds(args.out, args.timeout):
         name = f"{row['toolbox']}::{row['config']}"
         print(f"{name}: trains: {row['trained']} {row['trained_reason']}", flush=True)
