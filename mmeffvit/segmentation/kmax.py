@@ -7,11 +7,11 @@ from dataclasses import fields
 from typing import Any
 
 import torch
+from mmdet.evaluation.functional import INSTANCE_OFFSET
 from mmdet.models.seg_heads.panoptic_fusion_heads.base_panoptic_fusion_head import (
     BasePanopticFusionHead,
 )
 from mmdet.models.utils import preprocess_panoptic_gt
-from mmdet.structures import INSTANCE_OFFSET
 from mmdet.structures.mask import mask2bbox
 from mmengine.model import BaseModule
 from mmengine.structures import InstanceData, PixelData
