@@ -28,7 +28,9 @@ def main(argv=None):
     args = parse_args(argv)
     from mmeffvit.swap import command_line, set_dataset
 
-    cfg = set_dataset(args.source, args.data, recipe=args.recipe, **(args.dataset_options or {}))
+    cfg = set_dataset(
+        args.source, args.data, **{"recipe": args.recipe, **(args.dataset_options or {})}
+    )
     print(command_line.write_rewritten(args, cfg, command_line.dataset_report(cfg)))
 
 

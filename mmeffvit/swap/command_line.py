@@ -198,7 +198,7 @@ def load_config(args: argparse.Namespace) -> Config:
         )
     if args.dataset is not None:
         recipe = "small-data" if "small-data" in _recipes(args) else "keep"
-        cfg = set_dataset(cfg, args.dataset, recipe=recipe, **(args.dataset_options or {}))
+        cfg = set_dataset(cfg, args.dataset, **{"recipe": recipe, **(args.dataset_options or {})})
     if _tunes(args):
         cfg = set_tuning(
             cfg,

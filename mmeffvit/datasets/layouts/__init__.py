@@ -43,7 +43,8 @@ def describe(
     """Read a folder of data.
 
     Args:
-        root: The folder, or an annotation file in COCO's format with its images below its folder.
+        root: The folder; or a file in it, YOLO's ``data.yaml`` or annotations in COCO's format,
+            whose images lie below its folder.
         kind: What the annotations are to be: 'boxes', 'label maps' or 'classes'.
         layout: Name of the layout, if the folder is of several.
         options: What the folder does not say itself.
@@ -58,6 +59,13 @@ def describe(
         root = file.parent if Folder(file.parent).having(SUFFIXES) else file.parent.parent
         named = {"train": str(file.relative_to(root))}
         options = Options(options.classes, named, None, options.cache)
+    elif root.is_file() and root.suffix.lower() in (".yaml", ".yml"):
+        root = root.parent
+    if root.is_file():
+        raise LayoutError(
+            f"{root.absolute()} is a file. Give the folder of the data, an annotation file in "
+            "COCO's format (.json), or YOLO's data.yaml."
+        )
     folder = Folder(root)
     if not folder.root.is_dir():
         raise LayoutError(f"There is no folder {folder.root}.")

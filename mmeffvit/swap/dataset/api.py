@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from mmeffvit import compat
 from mmeffvit.configs import plain, type_name
 from mmeffvit.datasets.layouts import FolderData, LayoutError, Options, describe
 from mmeffvit.engine.launch import load_config
+from mmeffvit.errors import did_you_mean
 from mmeffvit.swap import leftovers, upstream
 from mmeffvit.swap.changes import Draft, Edit
 from mmeffvit.swap.dataset import classification, detection, schedule, segmentation
@@ -73,7 +75,7 @@ def set_dataset(cfg: Config | str | os.PathLike, data: str | os.PathLike, **opti
     Args:
         cfg: A config, its file, or an upstream name such as
             ``'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'``. Not changed.
-        data: The folder, or an annotation file in COCO's format.
+        data: The folder, an annotation file in COCO's format, or YOLO's ``data.yaml``.
         **options: What the folder does not say itself, all of it optional:
             `recipe`: ``'keep'`` leaves batches and schedule; ``'small-data'`` fits them to the
             number of images, see `mmeffvit.swap.dataset.schedule`. `steps`: with it, how many
@@ -89,6 +91,11 @@ def set_dataset(cfg: Config | str | os.PathLike, data: str | os.PathLike, **opti
     Raises:
         SwapError: The config or the folder cannot serve; the message says why.
     """
+    known = [*inspect.signature(plan_dataset).parameters][2:]
+    for name in options:
+        if name not in known:
+            hint = did_you_mean(name, known) or "."
+            raise SwapError(f"There is no option {name!r}{hint} There are {', '.join(known)}.")
     cfg = _read(cfg)
     return plan_dataset(cfg, data, **options).apply(cfg)
 
@@ -114,6 +121,11 @@ def plan_dataset(
     """
     if recipe not in DATASET_RECIPES:
         raise SwapError(f"recipe={recipe!r} is not known; there are {', '.join(DATASET_RECIPES)}.")
+    if steps is not None and not (type(steps) is int and steps > 0):
+        raise SwapError(f"steps={steps!r} is no number of optimizer steps, such as 2000.")
+    colours = [tuple(c) if isinstance(c, (list, tuple)) else c for c in palette]
+    if not all(isinstance(colour, tuple) for colour in colours):
+        raise SwapError(f"palette={palette!r} is no list of colours, such as [[128,64,128]].")
     cfg = _read(cfg)
     draft = Draft(_tree(cfg), ("model",))
     toolbox = _TOOLBOXES.get(draft.scope)
@@ -129,7 +141,7 @@ def plan_dataset(
         files={name: path for name, path in files.items() if path is not None},
         reduce_zero_label=reduce_zero_label,
         cache=None if cache is None else os.fspath(cache),
-        palette=tuple(map(tuple, palette)),
+        palette=tuple(colours),
     )
     try:
         found = describe(data, toolbox.KIND, layout=layout, options=given)

@@ -153,6 +153,14 @@ def test_two_layouts_at_once(tmp_path):
         describe(tmp_path, "boxes", layout="YOLOO")
 
 
+def test_a_file_in_place_of_the_folder(tmp_path):
+    """YOLO's users give data.yaml everywhere else."""
+    whole = describe(shapes.write_yolo(tmp_path), "boxes")
+    assert describe(tmp_path / "data.yaml", "boxes") == whole
+    with pytest.raises(LayoutError, match=r"000\.png is a file. Give the folder"):
+        describe(tmp_path / "images/train/000.png", "boxes")
+
+
 def test_nothing_that_is_known(tmp_path):
     with pytest.raises(LayoutError, match="There is no folder"):
         describe(tmp_path / "nowhere", "boxes")

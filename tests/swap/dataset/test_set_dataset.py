@@ -291,3 +291,19 @@ def test_yolo_arrives(tmp_path):
     content = json.loads((tmp_path / "set" / data.ann_file).read_text())
     image = tmp_path / "set" / data.data_prefix.img / content["images"][0]["file_name"]
     assert image.is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"layot": "YOLO"}, r"no option 'layot'; did you mean 'layout'\? There are recipe, steps"),
+        ({"steps": "many"}, r"steps='many' is no number"),
+        ({"steps": 0}, r"steps=0 is no number"),
+        ({"recipe": "tiny-data"}, r"recipe='tiny-data' is not known"),
+        ({"palette": [1, 2, 3]}, r"palette=\[1, 2, 3\] is no list of colours"),
+        ({"palette": "red"}, r"palette='red' is no list of colours"),
+    ],
+)
+def test_options_that_are_none(folders, options, words):
+    with pytest.raises(SwapError, match=words):
+        set_dataset(RETINANET, folders / "boxes", **options)
