@@ -79,4 +79,5 @@ def without_tuning(cfg: Config) -> Config:
     tree = convert({key: value for key, value in cfg.items() if key != "tuning"}, unwrapped)
     hooks = tree.get("custom_hooks") or []
     tree["custom_hooks"] = [h for h in hooks if type_name(h) != "MergeAdaptersHook"]
-    return Config(tree, filename=cfg.filename)
+    # its file need not exist: --lora makes configs that are written nowhere
+    return Config(tree, cfg_text="# without adapters", filename=cfg.filename)

@@ -10,7 +10,7 @@ from torch import nn
 
 import mmeffvit
 from mmeffvit.engine.errors import LaunchError
-from mmeffvit.engine.merging import merge_checkpoint
+from mmeffvit.engine.merging import merge_checkpoint, without_tuning
 from mmeffvit.swap import SwapError, command_line
 from tests.engine import toy
 from tests.engine.test_resume_training import assert_same_end, train
@@ -134,6 +134,15 @@ def test_on_the_command_line(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         command_line.parse(parser, [RETINANET, "--tuning-options", "alpha=8"])
     assert "--tuning-options needs --lora RANK" in capsys.readouterr().err
+
+
+def test_the_config_of_merged_weights():
+    """Also of a config that lies in no file, and that of before."""
+    cfg = mmeffvit.swap_backbone(RETINANET, "rmt-tiny")
+    plain = without_tuning(mmeffvit.set_tuning(cfg, lora=4))
+    assert plain.model == cfg.model
+    assert plain.custom_hooks == []
+    assert "tuning" not in plain
 
 
 @pytest.mark.parametrize("kwargs", [{"lora": 2}, {"adaptformer": 2}])
