@@ -51,6 +51,7 @@ MODELS = LazyRegistry(
         **dict.fromkeys(
             ("BatchNormClsHead", "ConvClsHead", "NormClsHead"), "mmeffvit.classification.heads"
         ),
+        "MultiResolutionClassifier": "mmeffvit.classification.multi_resolution",
         "MaskTTAModel": "mmeffvit.engine.mask_tta",
         **dict.fromkeys(("DenseT2T", "DenseTNT"), "mmeffvit.classification.backbones"),
         **dict.fromkeys(("KMaXHead", "KMaXFusionHead"), "mmeffvit.segmentation.kmax"),

@@ -371,6 +371,36 @@ def test_backbones_by_name(name):
                 assert not token_map.values.isnan().all()
 
 
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("vit-tiny", [(3, 5)]),
+        ("resformer-tiny", [(3, 5)]),
+        ("crossvit-tiny", [(4, 6), (3, 5)]),
+        ("vit-comer-seg-tiny", [(3, 5)]),
+        ("vitar-small", [(3, 5)]),
+    ],
+)
+def test_plain_networks_have_one_stage_per_branch(name, sizes):
+    """With class tokens, which attend and are no part of the map, and without."""
+    backbone = create_backbone(name)
+    calls = record_mixers(backbone, torch.randn(1, 3, 44, 70), blocks=(0,))
+    assert [call.size for call in calls] == sizes
+    for call in calls:
+        assert call.extra == (0 if name.startswith(("vit-comer", "vitar")) else 1)
+        assert call.token_at(43, 69) == (call.size[0] - 1, call.size[1] - 1)
+        assert call.influence_on((1, 2)).shape == call.size
+        if name.startswith("vitar"):  # its windows hold zeros as well
+            continue
+        q, k, v = (t[0, :, 1] for t in call.tokens)
+        place = call.extra + call.size[1] + 2  # row 1, column 2
+        expected = (q[place] @ k.T / q.shape[-1] ** 0.5).softmax(-1)
+        actual = call.attention_of((1, 2))[1]
+        torch.testing.assert_close(actual.flatten(), expected[call.extra :])
+        (row,) = attention_rows(call, (1, 2), [1])
+        torch.testing.assert_close(row.maps[0].values, actual * len(v))
+
+
 def test_impossible_stages_and_blocks():
     backbone, image = hybrid(out_indices=(0, 1)), torch.randn(1, 3, 32, 32)
     with pytest.raises(ValueError, match="no stage 2: PyramidViT has the stages 0 to 1"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +31,8 @@ class MixerCall:
         context: Shared tables of the stage.
         tokens: q, k and v that its ``core`` got, (1, L, h, d) each; None for mixers without one.
         positions: What the core got of places; None where that is ``mixer.positions(context)``.
+        grid: Rows and columns of the map, where tokens came in a row; None for those of `context`.
+        extra: Tokens in front of those of the map, such as a class token.
     """
 
     stage: int
@@ -42,16 +44,27 @@ class MixerCall:
     context: MapContext
     tokens: tuple[Tensor, Tensor, Tensor] | None
     positions: Any = None
+    grid: tuple[int, int] | None = None
+    extra: int = 0
 
     @property
     def size(self) -> tuple[int, int]:
         """Rows and columns of the map."""
-        return self.context.height, self.context.width
+        return self.grid or self.context.size
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that attend, those that are no part of the map among them."""
+        return self.extra + self.size[0] * self.size[1]
+
+    def _index(self, token: tuple[int, int]) -> int:
+        """Place of a token of the map among all of them."""
+        return self.extra + token[0] * self.size[1] + token[1]
 
     def token_at(self, y: float, x: float) -> tuple[int, int]:
         """Row and column of the token that covers a pixel of the input."""
         row, column = int(y // self.stride), int(x // self.stride)
-        return min(row, self.context.height - 1), min(column, self.context.width - 1)
+        return min(row, self.size[0] - 1), min(column, self.size[1] - 1)
 
     def attention_of(self, token: tuple[int, int]) -> Tensor:
         """How much the output at a token takes from the value of every token.
@@ -75,7 +88,6 @@ class MixerCall:
                 "per value; use influence_on"
             )
         q, k, v = self.tokens
-        row, column = token
         positions = self.positions
         if positions is None:
             positions = self.mixer.positions(self.context)
@@ -83,10 +95,8 @@ class MixerCall:
             v = v.clone().requires_grad_()
             out = self.mixer.core(q, k, v, positions)
             # heads do not see each other: one backward pass serves all
-            (gradient,) = torch.autograd.grad(
-                out[0, row * self.context.width + column, :, 0].sum(), v
-            )
-        return gradient[0, :, :, 0].T.unflatten(-1, self.size)
+            (gradient,) = torch.autograd.grad(out[0, self._index(token), :, 0].sum(), v)
+        return gradient[0, self.extra :, :, 0].T.unflatten(-1, self.size)
 
     def influence_on(self, token: tuple[int, int]) -> Tensor:
         """How strongly the mixer's output at a token depends on every token of its input.
@@ -100,17 +110,16 @@ class MixerCall:
         Returns:
             (H, W), not negative.
         """
-        row, column = token
         generator = torch.Generator().manual_seed(0)
         with torch.enable_grad():
             x = self.x.clone().requires_grad_()
-            out = self.mixer(x, self.context)[0, :, row, column]
-            total = torch.zeros(self.size, device=x.device)
+            out = self.mixer(x, self.context)[0].flatten(1)[:, self._index(token)]
+            total = torch.zeros(self.num_tokens, device=x.device)
             for _ in range(_PROBES):
                 signs = torch.randint(0, 2, out.shape, generator=generator).to(out) * 2 - 1
                 (gradient,) = torch.autograd.grad(out, x, signs, retain_graph=True)
-                total += gradient[0].square().mean(0)
-        return (total / (_PROBES * len(out))).sqrt()
+                total += gradient[0].square().mean(0).flatten()
+        return (total / (_PROBES * len(out))).sqrt()[self.extra :].unflatten(0, self.size)
 
 
 def _outermost_mixers(module: nn.Module) -> Iterator[TokenMixer]:
@@ -122,17 +131,42 @@ def _outermost_mixers(module: nn.Module) -> Iterator[TokenMixer]:
             yield from _outermost_mixers(child)
 
 
+def _stages(backbone: nn.Module) -> list[tuple[int, Iterable[nn.Module]]]:
+    """Strides of a backbone's stages, and the modules that hold their mixers.
+
+    The blocks of a plain network are one stage, those of each branch another.
+    """
+    if hasattr(backbone, "stages"):
+        return [*zip(backbone.stage_strides, ([stage] for stage in backbone.stages))]
+    blocks = getattr(backbone, "blocks", ())
+    if not len(blocks):
+        return []
+    strides = tuple(backbone.stage_strides)
+    if hasattr(blocks[0], "encoders"):
+        return [
+            (stride, [b.encoders[str(i)] for b in blocks if str(i) in b.encoders])
+            for i, stride in enumerate(strides)
+        ]
+    # what makes a pyramid beside a plain network has other strides
+    return [(strides[0] if len({*strides}) == 1 else backbone.patch_embed.stride[0], blocks)]
+
+
 def find_mixers(backbone: nn.Module) -> list[list[TokenMixer]]:
     """The token mixers of every stage, in the order of their blocks.
+
+    The blocks of a plain network are one stage, or one for each of its branches.
 
     Raises:
         ValueError: There are none.
     """
-    mixers = [list(_outermost_mixers(stage)) for stage in getattr(backbone, "stages", ())]
+    mixers = [
+        [mixer for module in modules for mixer in _outermost_mixers(module)]
+        for _, modules in _stages(backbone)
+    ]
     if not any(mixers):
         raise ValueError(
-            f"{type(backbone).__name__} has no token mixers in its stages, whose attention could "
-            "be drawn; its feature maps can be (--features)"
+            f"{type(backbone).__name__} has no token mixers in its stages or blocks, whose "
+            "attention could be drawn; its feature maps can be (--features)"
         )
     return mixers
 
@@ -146,7 +180,7 @@ def record_mixers(
     """Run a backbone on an image, and keep what some of its mixers were called with.
 
     Args:
-        backbone: Any `PyramidViT`, or a network with ``stages`` that hold token mixers.
+        backbone: Any `PyramidViT`, or a network whose ``stages`` or ``blocks`` hold token mixers.
         image: (1, 3, H, W), normalised.
         stages: Stages from 0; None for all that have mixers.
         blocks: Blocks of each of them, from 0 or, if negative, from the last.
@@ -183,19 +217,21 @@ def record_mixers(
             backbone(image)
     finally:
         backbone.train(was_training)
-    strides = backbone.stage_strides
-    return [
-        MixerCall(
-            stage,
-            block,
-            len(mixers[stage]),
-            strides[stage],
-            mixer,
-            *inputs[mixer][:2],
-            *((tokens[mixer][:3], tokens[mixer][3]) if mixer in tokens else (None,)),
-        )
-        for (stage, block), mixer in chosen.items()
-    ]
+    strides = [stride for stride, _ in _stages(backbone)]
+    calls = []
+    for (stage, block), mixer in chosen.items():
+        x, context = inputs[mixer][:2]
+        made = (tokens[mixer][:3], tokens[mixer][3]) if mixer in tokens else (None, None)
+        place = (stage, block, len(mixers[stage]), strides[stage])
+        calls.append(MixerCall(*place, mixer, x, context, *made, *_grid(x, image, strides[stage])))
+    return calls
+
+
+def _grid(x: Tensor, image: Tensor, stride: int) -> tuple[tuple[int, int] | None, int]:
+    """Rows and columns of the map whose tokens came in a row, and how many others are in front."""
+    rows, columns = (-(-side // stride) for side in image.shape[2:])
+    extra = x.shape[3] - rows * columns
+    return ((rows, columns), extra) if x.shape[2] == 1 and extra > 0 else (None, 0)
 
 
 @contextmanager

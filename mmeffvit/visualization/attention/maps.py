@@ -105,7 +105,7 @@ def attention_rows(
 ) -> list[MapRow]:
     """Attention of the query per head; of a mixer without a ``core``, what its output depends on.
 
-    Weights are given as multiples of the mean weight, 1 / (H * W).
+    Weights are given as multiples of the mean weight, one over the number of tokens.
 
     Args:
         call: The mixer at work.
@@ -117,7 +117,7 @@ def attention_rows(
         influence = call.influence_on(token)
         note = note or "Size of the derivative of the output at the marked token by every token."
         return [MapRow(note, [TokenMap(influence, "all channels")])]
-    weights = call.attention_of(token)[list(heads)] * call.context.num_tokens
+    weights = call.attention_of(token)[list(heads)] * call.num_tokens
     note = note or "Attention of the marked token, as multiples of the mean weight."
     if weights.min() < 0:
         maps = [

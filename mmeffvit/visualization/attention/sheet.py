@@ -76,8 +76,13 @@ def draw_sheet(
 
     y = float(_MARGIN)
     _show(_panel(page, _MARGIN, y, panel), image, size, query)
-    left, under = _MARGIN + panel[1] + 20, y + 30
-    _write(page, left, y - 3, title, 16, fontweight="bold")
+    left = _MARGIN + panel[1] + 20
+    # bold letters are wider
+    title = _wrap(title, 16 * 1.15, room + _MARGIN - left)
+    under = y - 3
+    for line in title.splitlines() or [""]:
+        _write(page, left, under, line, 16, fontweight="bold")
+        under += 33
     for text, colour in [*((fact, _FAINT) for fact in facts), (warning, _WARNING)]:
         text = _wrap(text, 10.5, room + _MARGIN - left)
         _write(page, left, under, text, 10.5, colour)
