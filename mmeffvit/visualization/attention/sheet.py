@@ -78,7 +78,7 @@ def draw_sheet(
     _show(_panel(page, _MARGIN, y, panel), image, size, query)
     left = _MARGIN + panel[1] + 20
     # bold letters are wider
-    title = _wrap(title, 16 * 1.15, room + _MARGIN - left)
+    title = _wrap(title, 16 * 1.36, room + _MARGIN - left)
     under = y - 3
     for line in title.splitlines() or [""]:
         _write(page, left, under, line, 16, fontweight="bold")
