@@ -115,7 +115,9 @@ class KMaXHead(BaseModule):
         rest &= ~masks.bool().any(0)
         ignored = sample.get("ignored_instances")
         if ignored is not None and "masks" in ignored and len(ignored.masks):
-            rest &= ~ignored.masks.to_tensor(torch.bool, masks.device).any(0)
+            # mmdet does not always pad them as it pads the others
+            crowds = ignored.masks.to_tensor(torch.bool, masks.device).any(0)
+            rest[: crowds.shape[0], : crowds.shape[1]] &= ~crowds
         return rest
 
     def predict(self, feats: Sequence[Tensor], data_samples: Sequence) -> tuple[Tensor, Tensor]:
