@@ -31,7 +31,7 @@ KINDS = {
     "EncoderDecoder": Kind(
         "segmentors.LabelMap",
         "label map",
-        "mmseg's EncoderDecoder (Semantic FPN, UPerNet, Mask2Former ...)",
+        "mmseg's EncoderDecoder (Semantic FPN, UPerNet ...)",
     ),
     "SingleStageDetector": Kind(
         "one_stage.OneStage", "boxes", "mmdet's one-stage detectors (RetinaNet, FCOS, ATSS ...)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import os
 import re
@@ -122,8 +123,8 @@ def _find(graph: onnx.GraphProto, patterns: Sequence[str]) -> list[str]:
 def _titles(node: onnx.NodeProto) -> list[str]:
     """Name of a node, and that of the module that it comes from."""
     scopes = [entry.value for entry in node.metadata_props if entry.key == _SCOPES]
-    modules = re.findall(r"'([^']+)'", scopes[0]) if scopes else []
-    # the last scope is the node itself
+    # from the outermost module to the node itself
+    modules = ast.literal_eval(scopes[0]) if scopes else []
     return [node.name, *modules[-2:-1]]
 
 

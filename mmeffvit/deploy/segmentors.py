@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import types
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmeffvit.deploy.deformable import SymbolicSizes, with_plain_attention
 from mmeffvit.deploy.errors import ExportError
 
 
@@ -31,23 +30,19 @@ class LabelMap(nn.Module):
         self.backbone, self.head = model.backbone, with_plain_parts(model.decode_head)
         self.neck = model.neck if model.with_neck else None
         name = type(self.head).__name__
-        self.has_queries = _as_mask2former(self.head)
         if model.test_cfg.get("mode", "whole") != "whole":
             raise ExportError(
                 f"test_cfg.mode={model.test_cfg['mode']!r} cuts images into windows, which no "
                 "graph does; export with --cfg-options model.test_cfg.mode=whole, and compare its "
                 "score on your data"
             )
-        if not self.has_queries and (
-            not isinstance(self.head, BaseDecodeHead)
-            or any(
-                getattr(type(self.head), method) is not getattr(BaseDecodeHead, method)
-                for method in ("predict", "predict_by_feat")
-            )
+        if not isinstance(self.head, BaseDecodeHead) or any(
+            getattr(type(self.head), method) is not getattr(BaseDecodeHead, method)
+            for method in ("predict", "predict_by_feat")
         ):
             raise ExportError(
                 f"the head {name} predicts in its own way; heads are served that do as mmseg's "
-                "BaseDecodeHead, such as FPNHead and UPerHead, and Mask2FormerHead"
+                "BaseDecodeHead, such as FPNHead and UPerHead"
             )
 
     def forward(self, x: Tensor, size: Tensor) -> dict[str, Tensor]:
@@ -56,27 +51,10 @@ class LabelMap(nn.Module):
         x = self.backbone(x)
         if self.neck is not None:
             x = self.neck(x)
-        if self.has_queries:
-            return {"logits": self._of_queries(x, shape)}
         logits = F.interpolate(
             self.head(x), shape, mode="bilinear", align_corners=self.head.align_corners
         )
         return {"logits": logits}
-
-    def _of_queries(self, x: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
-        """What the masks of all queries say of every class (arXiv:2107.06278, section 3.4)."""
-        with SymbolicSizes():
-            classes, masks = self.head(x, None)
-        masks = F.interpolate(masks[-1], shape, mode="bilinear", align_corners=False)
-        classes = classes[-1].softmax(-1)[..., :-1]
-        return torch.einsum("bqc,bqhw->bchw", classes, masks.sigmoid())
-
-
-def _as_mask2former(head: nn.Module) -> bool:
-    """Whether a head predicts as mmseg's ``Mask2FormerHead``, which needs mmdet."""
-    from mmseg.models.decode_heads import Mask2FormerHead
-
-    return isinstance(head, Mask2FormerHead) and type(head).predict is Mask2FormerHead.predict
 
 
 def with_plain_parts(head: nn.Module) -> nn.Module:
@@ -85,7 +63,7 @@ def with_plain_parts(head: nn.Module) -> nn.Module:
     Adaptive pooling becomes a product of matrices, as ONNX has none for any size; mmseg's
     ``Upsample`` makes its size by way of ``int``, and thereby a number of a symbol.
     """
-    head = with_plain_attention(head)
+    head = copy.deepcopy(head)
     for module in head.modules():
         if isinstance(module, nn.AdaptiveAvgPool2d):
             module.forward = types.MethodType(_pool, module)

@@ -44,7 +44,6 @@ KINDS = (
     "deformable_detr",
     "mask2former",
     "semantic_fpn",
-    "mask2former_of_mmseg",
 )
 
 
