@@ -56,6 +56,7 @@ MODELS = LazyRegistry(
         **dict.fromkeys(("DenseT2T", "DenseTNT"), "mmeffvit.classification.backbones"),
         **dict.fromkeys(("KMaXHead", "KMaXFusionHead"), "mmeffvit.segmentation.kmax"),
         "KMaXSegHead": "mmeffvit.segmentation.kmax_semantic",
+        "DAFormerHead": "mmeffvit.segmentation.daformer",
     },
 )
 DATASETS = LazyRegistry(
