@@ -46,7 +46,7 @@ def run_method(method: Method, timeout: float = 300) -> dict[str, Any]:
     }
     if not method.config:
         return {**row, "result": "refused", "reason": "no config of the folder has a backbone"}
-    outcome = in_process(try_method, method, timeout=timeout)
+    outcome = in_process(functools.partial(try_method, swap=True), method, timeout=timeout)
     if "error" not in outcome:
         return {**row, "result": "yes", "reason": "", **outcome}
     if outcome["refused"]:
