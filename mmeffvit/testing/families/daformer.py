@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmeffvit import compat
 from mmeffvit.registry import MODELS
 from mmeffvit.testing.families.base import GoldenFamily, named
 
@@ -30,6 +31,7 @@ class DAFormerGolden(GoldenFamily):
         return head.eval()
 
     def outputs(self, meta: dict, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        compat.setup()  # the head is mmseg's, which may lack a compiled mmcv
         from mmengine.structures import PixelData
         from mmseg.structures import SegDataSample
 
