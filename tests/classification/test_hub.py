@@ -8,6 +8,7 @@ from mmeffvit.classification import register_models
 
 PUBLISHED = ("ravlt", "rmt", "secvit", "ssvit")
 OTHERS = (
+    "resformer-small_8xb128-mr_in1k",
     *("cswin-tiny_8xb256_in1k", "cswin-small_8xb256_in1k", "cswin-base_8xb128_in1k"),
     "favit-b0_8xb128_in1k",
     *("uniformer-small_8xb128_in1k", "uniformer-base_8xb128_in1k"),
