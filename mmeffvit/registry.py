@@ -75,6 +75,8 @@ DATASETS = LazyRegistry(
 DATA_MAKERS = LazyRegistry(
     "maker of data",
     scope=_SCOPE,
+    # a registry without locations makes mmengine warn that the package is not installed
+    locations=[__name__],
     modules={
         "digits": "mmeffvit.demo_data.digits",
         "rooms": "mmeffvit.demo_data.rooms",

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from mmengine.registry import Registry
 
 from mmeffvit import registry
 
@@ -117,6 +118,13 @@ sys.meta_path.insert(0, Blocked())
         + "import mmeffvit; mmeffvit.create_backbone('secvit-tiny', out_indices=(0,))"
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_no_registry_claims_that_the_package_is_not_installed():
+    """As mmengine does in the log of a training, where a registry has no locations."""
+    for name, child in vars(registry).items():
+        if isinstance(child, Registry) and child.scope == "mmeffvit":
+            assert child._locations, name
 
 
 def test_every_registry_location_imports():
