@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,14 @@ from mmeffvit.swap.connect import refuse
 from mmeffvit.swap.errors import SwapError
 from mmeffvit.swap.library import library_backbone
 from mmeffvit.swap.measure import Level, build_measured
-from mmeffvit.swap.replacement import Replacement, once, out_indices, out_levels, substitutes
+from mmeffvit.swap.replacement import (
+    Replacement,
+    from_one_stride,
+    once,
+    out_indices,
+    out_levels,
+    substitutes,
+)
 
 #: images as the weights of ResNets of style='caffe' expect them
 _CAFFE = Statistics(
@@ -58,7 +66,7 @@ def replace(
     elif "." in name:
         new = _toolbox_backbone(name, options, old, levels, read, scope)
     else:
-        new = _new_backbone(name, options, old, levels, read)
+        new = _new_backbone(name, options, old, levels, read, scope)
     if checkpoint is not None:
         new.config["init_cfg"] = {"type": "Pretrained", "checkpoint": os.fspath(checkpoint)}
         if new.config.get("in_channels", 3) != 3 and isinstance(new.network, BaseBackbone):
@@ -72,11 +80,19 @@ def _new_backbone(
     old: Mapping[str, Any],
     levels: Sequence[Level],
     read: Sequence[int],
+    scope: str,
 ) -> Replacement:
     """One of ours."""
     cls, arguments = _choose(name, options)
+    config = {"type": f"mmeffvit.{cls.__name__}"}
     asked = arguments.pop("out_indices", None)
     ours = _build(name, cls, arguments).stage_strides
+    if len(set(ours)) == 1:
+        if asked is not None:
+            arguments["out_indices"] = asked
+        build = partial(_build, name, cls)
+        network, maps, neck = from_one_stride(name, arguments, build, levels, read, scope)
+        return Replacement({**config, **arguments}, network, maps, neck)
     found = out_indices(name, ours, old["type"], levels, read)
     if asked is not None and tuple(asked) != once(found):
         strides = ", ".join(str(levels[i].depth_stride) for i in read)
@@ -87,7 +103,7 @@ def _new_backbone(
     arguments["out_indices"] = once(found)
     network = _build(name, cls, arguments)
     maps = substitutes(levels, read, found, out_levels(network))
-    return Replacement({"type": f"mmeffvit.{cls.__name__}", **arguments}, network, maps)
+    return Replacement({**config, **arguments}, network, maps)
 
 
 def _toolbox_backbone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,14 @@ from mmeffvit.models.meta import TablesOnCpu
 from mmeffvit.swap.connect import Substitute
 from mmeffvit.swap.errors import SwapError
 from mmeffvit.swap.measure import Level
-from mmeffvit.swap.replacement import Replacement, once, out_indices, out_levels, substitutes
+from mmeffvit.swap.replacement import (
+    Replacement,
+    from_one_stride,
+    once,
+    out_indices,
+    out_levels,
+    substitutes,
+)
 
 #: values of the option ``adapter``
 _ADAPTERS = {"vit_comer": ViTCoMerAdapter}
@@ -47,7 +55,8 @@ def library_backbone(
     _refuse_fixed_size(network, arguments)
     if network.facts.is_plain:
         _choose_stride(network, arguments)
-        network, maps, neck = _plain(name, arguments, levels, read, scope)
+        build = partial(_build, name)
+        network, maps, neck = from_one_stride(name, arguments, build, levels, read, scope)
     else:
         network, maps = _pyramid(name, arguments, network, old, levels, read)
         neck = None
@@ -164,41 +173,3 @@ def _pyramid(
     arguments["out_indices"] = once(found)
     network = _build(name, arguments, cls)
     return network, substitutes(levels, read, found, out_levels(network))
-
-
-def _plain(
-    name: str,
-    arguments: dict[str, Any],
-    levels: Sequence[Level],
-    read: Sequence[int],
-    scope: str,
-) -> tuple[LibraryBackbone, tuple[Substitute, ...], dict[str, Any] | None]:
-    """All levels from the last map, as detectors have it, or one map each, as segmentors do."""
-    depth = len(_build(name, arguments).facts.strides)
-    wanted = tuple(levels[index].stride for index in read)
-    if "out_indices" not in arguments:
-        each = scope == "mmseg" and 1 < len(read) <= depth
-        count = len(read) if each else 1
-        arguments["out_indices"] = tuple(depth * (i + 1) // count - 1 for i in range(count))
-    network = _build(name, arguments)
-    indices, channels = network.out_indices, network.out_channels
-    if len(indices) not in (1, len(read)):
-        raise SwapError(
-            f"out_indices={indices} of {name} cannot serve this config, which reads {len(read)} "
-            "maps: name as many blocks, or one of which all are made; or leave it out."
-        )
-    stride = network.out_strides[0]
-    neck = {
-        "type": "mmeffvit.PlainToPyramid",
-        "in_channels": channels[0] if len(indices) == 1 else list(channels),
-        "in_stride": stride,
-        "out_strides": wanted,
-    }
-    if len(indices) == len(read) and set(wanted) == {stride}:
-        neck = None
-    each = indices if len(indices) == len(read) else indices * len(read)
-    maps = (
-        Substitute(index, levels[index], out_index, Level(channels[0], levels[index].stride))
-        for index, out_index in zip(read, each, strict=True)
-    )
-    return network, tuple(maps), neck

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,8 @@ def out_indices(
         raise SwapError(
             f"{name} cannot take the place of {old!r}: maps of stride {_listed(wanted)} are read, "
             f"and it has maps of stride {_listed(ours)}. Maps of one stride become a pyramid by a "
-            "neck, mmeffvit.PlainToPyramid, which a swap adds to networks of other libraries alone."
+            "neck, mmeffvit.PlainToPyramid, which a swap adds to networks of ours and of other "
+            "libraries."
         )
     # of several maps of one stride, as plain transformers have them, the last
     return tuple(len(ours) - 1 - ours[::-1].index(stride) for stride in wanted)
@@ -91,6 +92,59 @@ def substitutes(
         Substitute(index, levels[index], out_index, returned[out_index], out_index in indices[:i])
         for i, (index, out_index) in enumerate(zip(read, indices, strict=True))
     )
+
+
+def from_one_stride(
+    name: str,
+    arguments: dict[str, Any],
+    build: Callable[[Mapping[str, Any]], nn.Module],
+    levels: Sequence[Level],
+    read: Sequence[int],
+    scope: str,
+) -> tuple[Any, tuple[Substitute, ...], dict[str, Any] | None]:
+    """A pyramid of the maps of a plain network.
+
+    All levels are made of the last map, as detectors have it, or of one map each, as segmentors do.
+
+    Args:
+        name: Of the network.
+        arguments: What it is built of; ``out_indices`` is set where it is not there.
+        build: Makes it of its arguments.
+        levels: All maps of the old backbone.
+        read: Indices of those that are read.
+        scope: Default scope of the config.
+
+    Returns:
+        The network, what takes which places, and the neck, if one is needed.
+    """
+    depth = len(build({k: v for k, v in arguments.items() if k != "out_indices"}).stage_strides)
+    wanted = tuple(levels[index].stride for index in read)
+    if "out_indices" not in arguments:
+        each = scope == "mmseg" and 1 < len(read) <= depth
+        count = len(read) if each else 1
+        arguments["out_indices"] = tuple(depth * (i + 1) // count - 1 for i in range(count))
+    network = build(arguments)
+    indices, channels = network.out_indices, network.out_channels
+    if len(indices) not in (1, len(read)):
+        raise SwapError(
+            f"out_indices={indices} of {name} cannot serve this config, which reads {len(read)} "
+            "maps: name as many blocks, or one of which all are made; or leave it out."
+        )
+    stride = network.out_strides[0]
+    neck = {
+        "type": "mmeffvit.PlainToPyramid",
+        "in_channels": channels[0] if len(indices) == 1 else list(channels),
+        "in_stride": stride,
+        "out_strides": wanted,
+    }
+    if len(indices) == len(read) and set(wanted) == {stride}:
+        neck = None
+    each = indices if len(indices) == len(read) else indices * len(read)
+    maps = (
+        Substitute(index, levels[index], out_index, Level(channels[0], levels[index].stride))
+        for index, out_index in zip(read, each, strict=True)
+    )
+    return network, tuple(maps), neck
 
 
 def once(indices: Sequence[int]) -> tuple[int, ...]:

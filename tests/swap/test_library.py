@@ -8,6 +8,7 @@ from mmengine.registry import MODELS, DefaultScope
 from maintenance.swap_zoo.batches import Batches
 from mmeffvit.engine.launch import load_config
 from mmeffvit.swap import SwapError, swap_backbone
+from mmeffvit.testing import small_arch
 
 RETINANET = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
 UPERNET = "mmseg::upernet/upernet_r50_4xb2-40k_cityscapes-512x1024.py"
@@ -107,6 +108,19 @@ class TestPlain:
         assert cfg.model.backbone.out_indices == (2, 5)
         assert cfg.model.neck.out_strides == (8, 8)
         assert [tuple(x.shape[1:]) for x in maps_of(cfg, "mmseg")] == [(64, 8, 12)] * 2
+
+    @pytest.mark.parametrize("family", ["vit", "resformer", "vitar"])
+    def test_ours_become_pyramids_alike(self, family):
+        arch = small_arch(f"{family}-{'small' if family == 'vitar' else 'tiny'}")
+        depth, dim = arch["depth"], arch["embed_dims"]
+        cfg = swap_backbone(RETINANET, family, arch=arch)
+        backbone, (pyramid, fpn) = cfg.model.backbone, cfg.model.neck
+        assert backbone.out_indices == (depth - 1,)
+        assert (pyramid.in_channels, pyramid.out_strides) == (dim, (8, 16, 32))
+        assert (fpn.in_channels, fpn.start_level) == ([dim] * 3, 0)
+        assert [x.shape[-1] for x in maps_of(cfg, "mmdet")] == [12, 6, 3, 2, 1]
+        with pytest.raises(SwapError, match="which reads 3 maps: name as many blocks"):
+            swap_backbone(RETINANET, family, arch=arch, out_indices=(0, 1))
 
     def test_one_map_of_its_own_stride_needs_no_neck(self):
         source = "mmdet::faster_rcnn/faster-rcnn_r50-caffe-c4_ms-1x_coco.py"
