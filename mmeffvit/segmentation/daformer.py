@@ -103,6 +103,8 @@ class DAFormerHead(BaseDecodeHead):
             "in_index": list(range(len(in_channels))),
             "input_transform": "multiple_select",
             "norm_cfg": {"type": "BN"},
+            # mmseg's default, under a name that counts in any scope
+            "loss_decode": {"type": "mmseg.CrossEntropyLoss"},
             **kwargs,
         }
         super().__init__(in_channels=list(in_channels), channels=channels, **kwargs)

@@ -306,6 +306,6 @@ def test_shrunk_variants_of_all_families_train():
         backbone = cls(arch=small_arch(f"{family}-{next(reversed(cls.arch_zoo))}"))
         found = options_by_name(backbone, build(backbone, layer_decay_rate=0.5, no_decay=True))
         for key, param in backbone.named_parameters():
-            names = ("position.table", "extra_tokens.weight", "class_token.weight")
+            names = ("position.table", "gate.table", "extra_tokens.weight", "class_token.weight")
             tables = key.endswith(names)
             assert (found[key][1] == 0) == (param.ndim == 1 or tables), key

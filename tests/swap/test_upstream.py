@@ -2,6 +2,7 @@
 
 import pytest
 from mmdet.registry import MODELS as DETECTION
+from mmpretrain.registry import MODELS as CLASSIFICATION
 from mmseg.registry import MODELS as SEGMENTATION
 
 from mmeffvit.swap import upstream
@@ -18,4 +19,5 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_class_exists(name):
-    assert DETECTION.get(f"mmdet.{name}") or SEGMENTATION.get(f"mmseg.{name}")
+    registries = {"mmdet": DETECTION, "mmseg": SEGMENTATION, "mmpretrain": CLASSIFICATION}
+    assert any(models.get(f"{scope}.{name}") for scope, models in registries.items())

@@ -21,7 +21,7 @@ EXTRA_TOKENS = {
     "vit_msn": 1,
 }
 #: where they have the norm after the last block
-_NORMS = ("layernorm", "post_layernorm")
+_NORMS = ("layernorm", "post_layernorm", "norm")
 
 
 class HiddenStates:
@@ -100,6 +100,10 @@ class FeatureMaps:
         network.out_features = [stages[i] for i in indices]
         if hasattr(network.config, "apply_layernorm"):
             network.config.apply_layernorm = out_norm
+            # DINOv3 puts it on the last map, whatever its config says
+            for name in _NORMS if not out_norm else ():
+                if isinstance(getattr(network, name, None), nn.LayerNorm):
+                    setattr(network, name, nn.Identity())
         norms = getattr(network, "hidden_states_norms", None)
         if isinstance(norms, nn.ModuleDict):
             for name in set(norms) - set(network.out_features):

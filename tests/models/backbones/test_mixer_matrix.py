@@ -50,7 +50,10 @@ def build(names):
 
 @pytest.mark.parametrize("first", range(len(NAMES)), ids=NAMES)
 def test_in_every_stage_and_precision(first):
-    backbone = build([NAMES[(first + stage) % len(NAMES)] for stage in range(4)])
+    names = [NAMES[(first + stage) % len(NAMES)] for stage in range(4)]
+    backbone = build(names)
+    # a token close to the border of a cluster may change sides in half precision: not in all images
+    pick = min if any("num_clusters" in name for name in names) else max
     image = torch.randn(3, 3, *SIZE)
     outs = backbone(image)
     assert [out.shape[2:] for out in outs] == [(10, 14), (5, 7), (3, 4), (2, 2)]
@@ -61,9 +64,8 @@ def test_in_every_stage_and_precision(first):
         with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
             halves = backbone(image)
         for out, half in zip(outs, halves, strict=True):
-            # of most images, as a token close to the border of a cluster may change sides
             difference = (half.float() - out).abs().flatten(1).mean(1)
-            difference = (difference / out.abs().flatten(1).mean(1)).median()
+            difference = pick(difference / out.abs().flatten(1).mean(1))
             assert difference < tolerance, (dtype, difference)
 
 
