@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 
 def test_ssd_predicts():
@@ -9,22 +10,26 @@ def test_ssd_predicts():
     from mmdet.models.dense_heads import SSDHead
     from mmengine.config import ConfigDict
 
-    head = SSDHead(
-        num_classes=3,
-        in_channels=(4, 4, 4),
-        anchor_generator={
-            "type": "SSDAnchorGenerator",
-            "scale_major": False,
-            "input_size": 64,
-            "min_sizes": [10, 20, 40],
-            "max_sizes": [20, 40, 60],
-            "strides": [16, 32, 64],
-            "ratios": [[2], [2, 3], [2]],
-        },
-        test_cfg=ConfigDict(
-            nms_pre=100, nms={"type": "nms", "iou_threshold": 0.45}, score_thr=0.2, max_per_img=5
-        ),
-    )
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        head = SSDHead(
+            num_classes=3,
+            in_channels=(4, 4, 4),
+            anchor_generator={
+                "type": "SSDAnchorGenerator",
+                "scale_major": False,
+                "input_size": 64,
+                "min_sizes": [10, 20, 40],
+                "max_sizes": [20, 40, 60],
+                "strides": [16, 32, 64],
+                "ratios": [[2], [2, 3], [2]],
+            },
+            test_cfg=ConfigDict(
+                nms_pre=100,
+                nms={"type": "nms", "iou_threshold": 0.45},
+                score_thr=0.2,
+                max_per_img=5,
+            ),
+        )
     maps = tuple(torch.randn(1, 4, side, side) for side in (4, 2, 1))
     with torch.no_grad():
         scores, deltas = head(maps)
