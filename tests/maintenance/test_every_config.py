@@ -63,6 +63,12 @@ def test_rows_hold(row):
     assert outcome["result"] == row["result"]
 
 
+def test_reasons_name_no_folder_of_a_machine():
+    error = FileNotFoundError("no file '/opt/env/lib/python3.11/site-packages/mmdet/x.py'")
+    assert processes.sentence(error) == "FileNotFoundError: no file 'mmdet/x.py'"
+    assert [row for row in ROWS if re.search(r"(?<![\w.])/\w+/\w+", row["reason"])] == []
+
+
 class TestSweep:
     def test_goes_on_where_it_was_interrupted(self, tmp_path, monkeypatch):
         tried = []
