@@ -9,15 +9,9 @@ from mmpretrain.structures import DataSample
 
 from mmeffvit.classification.multi_resolution import consistency_loss
 from tests.configs.common import check_rest_builds, load
+from tests.models.backbones.tiny import ARCHS
 
-ARCH = {
-    "embed_dims": 16,
-    "depth": 2,
-    "num_heads": 2,
-    "mlp_ratio": 1,
-    "patch_size": 16,
-    "extra_tokens": 1,
-}
+ARCH = ARCHS["resformer"]
 CONFIG = "configs/resformer/resformer-small_8xb128-mr_in1k.py"
 
 

@@ -58,7 +58,8 @@ def _rename(state_dict: dict[str, Tensor], prefix: str, *args: Any, own: frozens
 
 def tuned_names(model: nn.Module) -> Callable[[str], str]:
     """From names of weights of a model without adapters to those with them."""
-    names = {ordinary_name(key, adapted_layers(model)): key for key in model.state_dict()}
+    adapted = adapted_layers(model)
+    names = {ordinary_name(key, adapted): key for key in model.state_dict()} if adapted else {}
     return lambda key: names.get(key, key)
 
 

@@ -10,17 +10,9 @@ from mmeffvit.layers.token_merger import Cells, TokenMerger, end_padded, spread_
 from mmeffvit.models import PlainViT, ViTAR
 from mmeffvit.models.classifier import create_classifier
 
-ARCH = {
-    "embed_dims": 16,
-    "depth": 2,
-    "num_heads": 2,
-    "mlp_ratio": 1,
-    "patch_size": 16,
-    "image_size": 48,
-    "extra_tokens": 0,
-    "window_sizes": (2, None),
-    "layer_scale": None,
-}
+from .tiny import ARCHS
+
+ARCH = ARCHS["vitar"]
 CPU = torch.device("cpu")
 
 
