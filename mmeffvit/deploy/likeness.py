@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from mmeffvit.runtime import OnnxModel
 
@@ -65,21 +66,16 @@ _Outputs = Mapping[str, np.ndarray]
 
 def _boxes(one: _Outputs, two: _Outputs) -> tuple[int, int]:
     """A pair counts once for each side, as what only one side finds does."""
+    from torchvision.ops import box_iou
+
     chosen = [np.flatnonzero(found["scores"][0] > SCORE) for found in (one, two)]
     boxes, labels = (
         [found[name][0, index] for found, index in zip((one, two), chosen)]
         for name in ("boxes", "labels")
     )
-    fits = (overlaps(*boxes) > OVERLAP) & (labels[0][:, None] == labels[1])
+    overlaps = box_iou(*map(torch.from_numpy, boxes)).numpy()
+    fits = (overlaps > OVERLAP) & (labels[0][:, None] == labels[1])
     return sum(map(len, chosen)), int(fits.any(0).sum() + fits.any(1).sum())
-
-
-def overlaps(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes (N, 4) and (M, 4): (N, M)."""
-    low, high = np.maximum(one[:, None, :2], two[:, :2]), np.minimum(one[:, None, 2:], two[:, 2:])
-    both = (high - low).clip(0).prod(-1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (one, two)]
-    return both / (areas[0][:, None] + areas[1] - both).clip(1e-6)
 
 
 def _pixels(one: _Outputs, two: _Outputs) -> tuple[int, int]:

@@ -107,6 +107,8 @@ class PanopticMetric(BaseMetric):
         """(1, H, W, 2): class and number, -1 where nothing is known."""
         if image not in self._segments:
             raise ValueError(f"image {image} is not among the annotations of {self.ann_file}")
+        from mmeffvit.datasets.panoptic import segment_numbers  # needs mmdet
+
         entry = self._segments[image]
         path = self.seg_prefix / entry["file_name"]
         colours = cv2.imread(str(path), cv2.IMREAD_COLOR)
@@ -115,7 +117,7 @@ class PanopticMetric(BaseMetric):
             raise ValueError(
                 f"the segments of image {image}, {path}, {given}; the prediction is {tuple(shape)}"
             )
-        ids = colours.astype(np.int64) @ np.array([65536, 256, 1])  # OpenCV's order
+        ids = segment_numbers(colours[..., ::-1])  # OpenCV's order is blue, green, red
         pairs = np.full((*ids.shape, 2), -1)
         for segment in entry["segments_info"]:
             if not segment.get("iscrowd") and segment["category_id"] in self._labels:
