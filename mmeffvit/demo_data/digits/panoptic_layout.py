@@ -77,17 +77,18 @@ def segment_map(instances: list[Instance], stuff: np.ndarray) -> tuple[np.ndarra
     ids, segments = np.zeros(stuff.shape, np.int64), []
     regions = [(len(_DIGITS) + int(kind), stuff == kind, False) for kind in np.unique(stuff)]
     regions += [(instance.digit, instance.mask, instance.is_crowd) for instance in instances]
-    for number, (label, mask, _) in enumerate(regions, 1):
-        # one number per segment, in more than one channel of colour
-        ids[mask] = 1000 * (label + 1) + number
-    for number, (label, _, is_crowd) in enumerate(regions, 1):
-        mask = ids == 1000 * (label + 1) + number
+    # one number per segment, in more than one channel of colour
+    numbers = [1000 * (label + 1) + place for place, (label, _, _) in enumerate(regions, 1)]
+    for number, (_, mask, _) in zip(numbers, regions):
+        ids[mask] = number
+    for number, (label, _, is_crowd) in zip(numbers, regions):
+        mask = ids == number
         if not mask.any():  # stuff that digits cover
             continue
         y0, x0, y1, x1 = mask_extent(mask)
         segments.append(
             {
-                "id": 1000 * (label + 1) + number,
+                "id": number,
                 "category_id": label + 1,
                 "area": int(np.count_nonzero(mask)),
                 "bbox": [int(v) for v in (x0, y0, x1 - x0, y1 - y0)],

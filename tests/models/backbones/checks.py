@@ -47,6 +47,14 @@ def drop_path_rates(backbone):
     return [block.drop_path.drop_prob for stage in backbone.stages for block in stage.blocks]
 
 
+def randomised(network):
+    """In float64, also what starts at zero or one."""
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return network.double().eval()
+
+
 def check_normal_weights(backbone):
     """Convolutions are normal of std 0.02 without bias, norms are 1 and 0."""
     for name, p in backbone.named_parameters():

@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from mmeffvit import create_backbone
 from mmeffvit.analysis.complexity import count_complexity
@@ -14,7 +13,7 @@ from mmeffvit.models import SReT
 from mmeffvit.models.classifier import create_classifier
 from mmeffvit.testing import golden_weights
 
-from .checks import check_golden_file
+from .checks import check_golden_file, randomised
 from .tiny import ARCHS
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden" / "sret.npz"
@@ -56,13 +55,6 @@ def test_positions_of_larger_images():
         head = network.make_head(1000)
     count = sum(p.numel() for module in (network, head) for p in module.parameters())
     assert count == 4_853_259
-
-
-def randomised(network):
-    torch.manual_seed(0)
-    for parameter in network.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return network.double().eval()
 
 
 def norm(x, layer):

@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from mmeffvit import create_backbone
 from mmeffvit.analysis.complexity import count_complexity
@@ -14,7 +13,7 @@ from mmeffvit.models.classifier import Classifier, create_classifier
 from mmeffvit.ops import dual_tree_wavelet, inverse_dual_tree_wavelet
 from mmeffvit.testing import golden_weights
 
-from .checks import check_golden_file, drop_path_rates
+from .checks import check_golden_file, drop_path_rates, randomised
 from .tiny import ARCHS
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden" / "svt.npz"
@@ -63,13 +62,6 @@ def test_macs_of_classifiers(variant, published):
     counted = count_complexity(model, (224, 224))
     norms = sum(part.get("norm", 0) for part in counted.macs.values())
     assert (counted.total_macs - norms) / 1e9 == pytest.approx(published, rel=1e-3)
-
-
-def randomised(network):
-    torch.manual_seed(0)
-    for parameter in network.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return network.double().eval()
 
 
 def norm(x, layer):
