@@ -58,15 +58,18 @@ class Preparation:
 
 def _padding(preprocessor: nn.Module) -> tuple[int, float]:
     """The divisor of sizes at test time, and the value of what is added."""
-    if hasattr(preprocessor, "pad_size_divisor"):  # mmdet, mmpretrain
-        return int(preprocessor.pad_size_divisor), float(preprocessor.pad_value)
-    test_cfg = getattr(preprocessor, "test_cfg", None) or {}  # mmseg
+    # mmseg's may derive from mmengine's, whose own settings of padding it does not use
+    if not hasattr(preprocessor, "pad_val"):  # mmdet, mmpretrain
+        settings = (("pad_size_divisor", 1), ("pad_value", 0))
+        divisor, value = (getattr(preprocessor, *setting) for setting in settings)
+        return int(divisor), float(value)
+    test_cfg = preprocessor.test_cfg or {}
     if test_cfg.get("size"):
         raise ExportError(
             f"the data_preprocessor pads test images to {test_cfg['size']}; a graph for any size "
             "does not: export with inside='network', or pad to size_divisor"
         )
-    return int(test_cfg.get("size_divisor") or 1), float(getattr(preprocessor, "pad_val", 0))
+    return int(test_cfg.get("size_divisor") or 1), float(preprocessor.pad_val)
 
 
 def graph_before(preparation: Preparation | None, channels: int, divisor: int) -> str:

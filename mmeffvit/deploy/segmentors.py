@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import types
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmeffvit.deploy.deformable import SymbolicSizes, with_plain_attention
 from mmeffvit.deploy.errors import ExportError
 
 
@@ -24,26 +25,11 @@ class LabelMap(nn.Module):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-
         super().__init__()
+        _check(model)
         self.backbone, self.head = model.backbone, with_plain_parts(model.decode_head)
         self.neck = model.neck if model.with_neck else None
-        name = type(self.head).__name__
-        if model.test_cfg.get("mode", "whole") != "whole":
-            raise ExportError(
-                f"test_cfg.mode={model.test_cfg['mode']!r} cuts images into windows, which no "
-                "graph does; export with --cfg-options model.test_cfg.mode=whole, and compare its "
-                "score on your data"
-            )
-        if not isinstance(self.head, BaseDecodeHead) or any(
-            getattr(type(self.head), method) is not getattr(BaseDecodeHead, method)
-            for method in ("predict", "predict_by_feat")
-        ):
-            raise ExportError(
-                f"the head {name} predicts in its own way; heads are served that do as mmseg's "
-                "BaseDecodeHead, such as FPNHead and UPerHead"
-            )
+        self.has_queries = _is_mask2former(self.head)
 
     def forward(self, x: Tensor, size: Tensor) -> dict[str, Tensor]:
         """Normalised images (B, C, H', W'), of which `size` is no padding, to label maps."""
@@ -51,10 +37,48 @@ class LabelMap(nn.Module):
         x = self.backbone(x)
         if self.neck is not None:
             x = self.neck(x)
+        if self.has_queries:
+            return {"logits": self._merge_queries(x, shape)}
         logits = F.interpolate(
             self.head(x), shape, mode="bilinear", align_corners=self.head.align_corners
         )
         return {"logits": logits}
+
+    def _merge_queries(self, x: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+        """What the masks of all queries say of every class (arXiv:2107.06278, section 3.4)."""
+        with SymbolicSizes():
+            classes, masks = self.head(x, None)
+        masks = F.interpolate(masks[-1], shape, mode="bilinear", align_corners=False)
+        classes = classes[-1].softmax(-1)[..., :-1]
+        return torch.einsum("bqc,bqhw->bchw", classes, masks.sigmoid())
+
+
+def _check(model: nn.Module) -> None:
+    from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+
+    mode, head = model.test_cfg.get("mode", "whole"), model.decode_head
+    if mode != "whole":
+        raise ExportError(
+            f"test_cfg.mode={mode!r} cuts images into windows, which no graph does; export with "
+            "--cfg-options model.test_cfg.mode=whole, and compare its score on your data"
+        )
+    if _is_mask2former(head):
+        return
+    if not isinstance(head, BaseDecodeHead) or any(
+        getattr(type(head), method) is not getattr(BaseDecodeHead, method)
+        for method in ("predict", "predict_by_feat")
+    ):
+        raise ExportError(
+            f"the head {type(head).__name__} predicts in its own way; heads are served that do as "
+            "mmseg's BaseDecodeHead, such as FPNHead and UPerHead, and Mask2FormerHead"
+        )
+
+
+def _is_mask2former(head: nn.Module) -> bool:
+    """Whether a head predicts as mmseg's ``Mask2FormerHead``."""
+    from mmseg.models.decode_heads import Mask2FormerHead
+
+    return isinstance(head, Mask2FormerHead) and type(head).predict is Mask2FormerHead.predict
 
 
 def with_plain_parts(head: nn.Module) -> nn.Module:
@@ -63,7 +87,7 @@ def with_plain_parts(head: nn.Module) -> nn.Module:
     Adaptive pooling becomes a product of matrices, as ONNX has none for any size; mmseg's
     ``Upsample`` makes its size by way of ``int``, and thereby a number of a symbol.
     """
-    head = copy.deepcopy(head)
+    head = with_plain_attention(head)
     for module in head.modules():
         if isinstance(module, nn.AdaptiveAvgPool2d):
             module.forward = types.MethodType(_pool, module)

@@ -127,11 +127,20 @@ def _queries(model):
 def mask2former():
     model = load("configs/ravlt/mask2former_ravlt-t_8xb2-lsj-50e_coco.py").model
     model.test_cfg.max_per_image = 12
-    return _masks(model, model.panoptic_head)
+    return _masks(model, "mmdet", "panoptic_head")
 
 
-def _masks(model, head):
-    model.backbone = BACKBONE
+def mask2former_of_pixels():
+    compat.setup()
+    name = "mmseg::mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py"
+    model = Config.fromstring(f"_base_ = {name!r}", ".py").model
+    model.decode_head.num_classes = 5
+    model.decode_head.loss_cls.class_weight = [1.0] * 6
+    return _masks(model, "mmseg", "decode_head")
+
+
+def _masks(model, scope, name):
+    model.backbone, head = BACKBONE, model[name]
     head.update(in_channels=[16, 32, 64], strides=[8, 16, 32], feat_channels=32, out_channels=32)
     head.update(num_queries=15, num_transformer_feat_level=2)
     head.positional_encoding.num_feats = head.pixel_decoder.positional_encoding.num_feats = 16
@@ -143,9 +152,9 @@ def _masks(model, head):
         for attention in ("self_attn_cfg", "cross_attn_cfg"):
             if attention in coder.layer_cfg:
                 coder.layer_cfg[attention].update(embed_dims=32, num_heads=2)
-    built = build(model, "mmdet")
+    built = build(model, scope)
     spread_attention(built)
-    head = built.panoptic_head
+    head = getattr(built, name)
     calibrate(built, {head.mask_embed[-1]: (0.0, 0.5)})
     centre(built, head.pixel_decoder.mask_feature, 1.0, axis=1)
     return centre(built, head.cls_embed, 2.0, axis=2)

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mmeffvit import compat
 from mmeffvit.deploy import ExportError, compare, made_up_images
 from mmeffvit.deploy.kinds import find_form
 from mmeffvit.deploy.pixels import Preparation
@@ -43,6 +44,7 @@ KINDS = (
     "dino",
     "deformable_detr",
     "mask2former",
+    "mask2former_of_pixels",
     "semantic_fpn",
 )
 
@@ -61,3 +63,25 @@ def test_a_panoptic_map_is_refused_with_what_to_do():
     model.test_cfg.panoptic_on = True
     with pytest.raises(ExportError, match=r"model\.test_cfg\.panoptic_on=False"):
         find_form(model)
+
+
+@pytest.mark.parametrize("test_cfg", [None, {"size_divisor": 32}])
+def test_pixels_of_segmentors_are_padded_as_at_test_time(test_cfg):
+    compat.setup()
+    from mmseg.models import SegDataPreProcessor
+    from mmseg.structures import SegDataSample
+
+    preprocessor = SegDataPreProcessor(pad_val=7, size=(512, 512), test_cfg=test_cfg)
+    batch = {"inputs": [torch.zeros(3, 40, 50)], "data_samples": [SegDataSample()]}
+    preparation = Preparation.of(preprocessor)
+    sides = [-(-side // preparation.divisor) * preparation.divisor for side in (40, 50)]
+    assert list(preprocessor(batch)["inputs"].shape[2:]) == sides
+    assert preparation.value == 7
+
+
+def test_pixels_of_segmentors_that_are_padded_to_a_size_are_refused():
+    compat.setup()
+    from mmseg.models import SegDataPreProcessor
+
+    with pytest.raises(ExportError, match=r"pads test images to \(64, 64\)"):
+        Preparation.of(SegDataPreProcessor(test_cfg={"size": (64, 64)}))
