@@ -98,8 +98,9 @@ def swap_backbone(
         cfg: A config, its file, or an upstream name such as
             ``'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'``. Not changed.
         backbone: One of `mmeffvit.list_backbones`; with `arch` among the options, a family is
-            enough. Also a class of a toolbox, such as ``'mmdet.SwinTransformer'``, or a network of
-            another library, such as ``'timm/convnextv2_tiny'``; see `LibraryBackbone`.
+            enough. Also a class of a toolbox, such as ``'mmdet.SwinTransformer'`` or
+            ``'mmpretrain.VisionTransformer'``, or a network of another library, such as
+            ``'timm/convnextv2_tiny'``; see `LibraryBackbone`.
         recipe: ``'keep'`` leaves the optimizer; ``'adamw'`` sets AdamW, as vision transformers are
             fine-tuned with.
         checkpoint: Weights of the backbone: one of `mmeffvit.list_weights`, fetched when training

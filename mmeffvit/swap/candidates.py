@@ -14,7 +14,7 @@ from mmeffvit.models.backbones import BaseBackbone
 from mmeffvit.models.libraries import Statistics
 from mmeffvit.swap.connect import refuse
 from mmeffvit.swap.errors import SwapError
-from mmeffvit.swap.library import library_backbone
+from mmeffvit.swap.library import is_plain, library_backbone
 from mmeffvit.swap.measure import Level, build_measured
 from mmeffvit.swap.replacement import (
     Replacement,
@@ -63,6 +63,9 @@ def replace(
         options = {"in_channels": old["in_channels"], **options}
     if "/" in name:
         new = library_backbone(name, options, old, levels, read, scope, checkpoint is None)
+    elif "." in name and is_plain(name.replace(".", "/", 1), options):
+        plain = name.replace(".", "/", 1)
+        new = library_backbone(plain, options, old, levels, read, scope, load_published=False)
     elif "." in name:
         new = _toolbox_backbone(name, options, old, levels, read, scope)
     else:
@@ -114,7 +117,7 @@ def _toolbox_backbone(
     read: Sequence[int],
     scope: str,
 ) -> Replacement:
-    """A class of a toolbox, which is measured."""
+    """A pyramid of a toolbox, which is measured."""
     config = {"type": name, **options}
     refuse(config)
     config.setdefault("out_indices", _ALL_MAPS)

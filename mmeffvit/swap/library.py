@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from torch import nn
 
 from mmeffvit.models.libraries import LibraryBackbone, ViTCoMerAdapter
 from mmeffvit.models.meta import TablesOnCpu
+from mmeffvit.swap import upstream
 from mmeffvit.swap.connect import Substitute
 from mmeffvit.swap.errors import SwapError
 from mmeffvit.swap.measure import Level
@@ -25,6 +27,32 @@ from mmeffvit.swap.replacement import (
 
 #: values of the option ``adapter``
 _ADAPTERS = {"vit_comer": ViTCoMerAdapter}
+#: options that say nothing of the network itself
+_OF_THE_SWAP = (
+    "adapter",
+    "out_indices",
+    "init_cfg",
+    *inspect.signature(ViTCoMerAdapter).parameters,
+)
+
+
+def is_plain(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether a class of a toolbox is a plain transformer with these options.
+
+    Args:
+        name: As of `LibraryBackbone`, such as ``'mmpretrain/VisionTransformer'``.
+        options: As of `library_backbone`.
+
+    Raises:
+        SwapError: It is, but cannot be built.
+    """
+    inner = {key: value for key, value in options.items() if key not in _OF_THE_SWAP}
+    try:
+        return _build(name, inner).facts.is_plain
+    except SwapError:
+        if name.rpartition("/")[2] in upstream.PLAIN:
+            raise
+        return False  # measured as a pyramid next
 
 
 def library_backbone(
@@ -39,7 +67,7 @@ def library_backbone(
     """See :func:`mmeffvit.swap.replacement.replace`.
 
     Args:
-        name: ``'timm/...'``, ``'torchvision/...'`` or ``'hf/...'``.
+        name: As of `LibraryBackbone`, such as ``'timm/...'``.
         options: Arguments of `LibraryBackbone`; with ``adapter='vit_comer'``, of
             `ViTCoMerAdapter`.
         old: Config of the old backbone.

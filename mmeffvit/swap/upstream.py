@@ -39,6 +39,8 @@ BRANCH_KEYS = ("num_branch", "test_branch_idx")
 
 # -- backbones -------------------------------------------------------------------------------------
 
+#: plain transformers of mmpretrain and mmseg: also those of impossible options are no pyramids
+PLAIN = ("VisionTransformer", "DistilledVisionTransformer", "DeiT3", "ViTEVA02", "BEiTViT")
 #: arguments that name weights
 WEIGHTS = ("init_cfg", "pretrained")
 #: argument, True unless it is given, with which classifiers' backbones pool their last map

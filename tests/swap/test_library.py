@@ -18,6 +18,8 @@ DINOV2 = "timm/vit_small_patch14_dinov2.lvd142m"
 SMALL = {"embed_dim": 48, "depth": 4, "num_heads": 2}
 HF = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2}
 
+MMPRETRAIN = {"embed_dims": 48, "num_layers": 4, "num_heads": 2, "feedforward_channels": 96}
+
 
 def why(cfg, path):
     return {change.path: change.why for change in cfg.backbone_swap.changes}[path]
@@ -127,6 +129,77 @@ class TestPlain:
         cfg = swap_backbone(source, "timm/test_vit", pretrained=False)
         assert cfg.model.neck.type == "ChannelMapper"
         assert cfg.model.neck.in_channels == [64]
+
+
+class TestToolboxes:
+    """Plain transformers of mmpretrain and mmseg."""
+
+    def test_detectors_make_all_levels_of_the_last_map(self):
+        cfg = swap_backbone(RETINANET, "mmpretrain.VisionTransformer", arch=MMPRETRAIN)
+        backbone, (pyramid, fpn) = cfg.model.backbone, cfg.model.neck
+        assert (backbone.name, backbone.out_indices) == ("mmpretrain/VisionTransformer", (3,))
+        assert (pyramid.type, pyramid.in_channels) == ("mmeffvit.PlainToPyramid", 48)
+        assert fpn.in_channels == [48] * 3
+        assert [x.shape[-1] for x in maps_of(cfg, "mmdet")] == [12, 6, 3, 2, 1]
+
+    def test_segmentors_take_a_map_for_each_level(self):
+        options = {"embed_dims": 48, "num_layers": 4, "num_heads": 2}
+        cfg = swap_backbone(UPERNET, "mmseg.VisionTransformer", **options)
+        assert cfg.model.backbone.out_indices == (0, 1, 2, 3)
+        assert cfg.model.decode_head.in_channels == [48] * 4
+        assert [x.shape[-1] for x in maps_of(cfg, "mmseg")] == [24, 12, 6, 3]
+
+    def test_patches_of_14_become_16(self):
+        options = {"arch": MMPRETRAIN, "patch_size": 14, "img_size": 518}
+        cfg = swap_backbone(RETINANET, "mmpretrain.VisionTransformer", **options)
+        assert cfg.model.backbone.out_stride == cfg.model.neck[0].in_stride == 16
+
+    def test_the_adapter_takes_them(self):
+        cfg = swap_backbone(
+            TestAdapter.MASK_RCNN,
+            "mmpretrain.VisionTransformer",
+            adapter="vit_comer",
+            arch=MMPRETRAIN,
+            conv_channels=8,
+        )
+        assert cfg.model.backbone.type == "mmeffvit.ViTCoMerAdapter"
+        assert [x.shape[-1] for x in maps_of(cfg, "mmdet")] == [24, 12, 6, 3, 2]
+
+    def test_weights_of_a_classifier(self, tmp_path):
+        """Those of mmpretrain, head included; without a file they are drawn."""
+        model = {"type": "mmpretrain.VisionTransformer", "arch": MMPRETRAIN}
+        with DefaultScope.overwrite_default_scope("mmpretrain"):
+            theirs = MODELS.build(model)
+        torch.nn.init.normal_(theirs.pos_embed)
+        file = tmp_path / "vit.pth"
+        state = {f"backbone.{key}": value for key, value in theirs.state_dict().items()}
+        head = {"head.layers.head.weight": torch.zeros(1000, 48)}
+        torch.save({"state_dict": state | head, "meta": {}}, file)
+        for checkpoint in (file, None):
+            cfg = swap_backbone(
+                RETINANET, "mmpretrain.VisionTransformer", checkpoint=checkpoint, arch=MMPRETRAIN
+            )
+            backbone = MODELS.build(cfg.model.backbone)
+            backbone.init_weights()
+            loaded = backbone.network.pos_embed
+            assert torch.equal(loaded, theirs.pos_embed) == (checkpoint is not None)
+            assert loaded.std() > 0.01
+
+    def test_pyramids_stay_classes_of_their_toolbox(self):
+        cfg = swap_backbone(RETINANET, "mmdet.SwinTransformer", embed_dims=48)
+        assert cfg.model.backbone.type == "mmdet.SwinTransformer"
+        assert cfg.model.neck.in_channels == [96, 192, 384]
+
+    @pytest.mark.parametrize(
+        ("name", "options", "message"),
+        [
+            ("mmpretrain.BEiTViT", {}, r"images of 224 x 224 pixels alone"),
+            ("mmpretrain.VisionTransformer", {"arch": "hugest"}, "are not possible: .*hugest"),
+        ],
+    )
+    def test_refused(self, name, options, message):
+        with pytest.raises(SwapError, match=message):
+            swap_backbone(RETINANET, name, **{"arch": MMPRETRAIN, **options})
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,14 @@ def _candidates(folder: Folder, options: Options) -> list[_File]:
 def _assign(files: Sequence[_File]) -> dict[str, _File]:
     """Which file is of which split."""
     if len(files) == 1:
-        return {"train": files[0]}
+        (file,) = files
+        if file.split not in (None, "train"):
+            raise LayoutError(
+                f"The only annotation file, {file.path.as_posix()}, is one of {file.split} by its "
+                "name, and there is none to train on. To divide it into a part to train on and "
+                f"one to validate on, say --dataset-options train={file.path.as_posix()}."
+            )
+        return {"train": file}
     found: dict[str, _File] = {}
     for file in files:
         if file.split is None or file.split in found:

@@ -385,6 +385,14 @@ def _plan(found: Mapping[int, int], names: Sequence[str], reduce_zero: bool | No
         return _Plan(names, tuple(values), True, notes=(why,))
     if top < count:
         return _Plan(tuple(names), tuple(range(count)))
+    if (top, count) == (1, 1) and reduce_zero is None:
+        why = (
+            f"One class is named, {names[0]!r}, and the label maps have the values 0 and 1: 0 is "
+            "taken for a class 'background', as one class alone is told apart from nothing. A "
+            "classes.txt with both names, that of 0 first, says so; reduce_zero_label=True leaves "
+            "out the pixels of 0."
+        )
+        return _Plan(("background", *names), (0, 1), notes=(why,))
     if top == count and reduce_zero is None:
         why = (
             f"The label maps go up to {top} and {count} classes are named, so 0 is taken for "

@@ -13,7 +13,7 @@ from torch import Tensor
 from mmeffvit.models.libraries.base import Statistics
 from mmeffvit.models.libraries.images import check_image, pad_image, resize_image
 from mmeffvit.models.libraries.names import find_facts, make_library, make_network
-from mmeffvit.models.libraries.published import load_published, may_be_missing
+from mmeffvit.models.libraries.published import inner, load_published, may_be_missing
 from mmeffvit.models.libraries.unused import unused_parameters
 from mmeffvit.models.network import own_pretrained
 from mmeffvit.registry import MODELS
@@ -33,8 +33,9 @@ class LibraryBackbone(BaseModule):
     Args:
         name: ``'timm/convnextv2_tiny.fcmae_ft_in22k_in1k'``, ``'torchvision/resnet50'``,
             ``'hf/facebook/dinov2-small'`` (of which ``config.json`` is read from the hub),
-            ``'hf/path/to/folder'`` that holds one, or ``'hf/dinov2'``, a type of model whose
-            config is made of the options.
+            ``'hf/path/to/folder'`` that holds one, ``'hf/dinov2'``, a type of model whose config is
+            made of the options, or ``'mmpretrain/VisionTransformer'`` and other plain transformers
+            of mmpretrain and mmseg.
         pretrained: Load the library's weights of this name in `init_weights`; they are downloaded
             then, if the library's cache does not have them.
         out_indices: Maps that are returned, ascending, in the library's order (for Hugging Face
@@ -200,7 +201,7 @@ class LibraryBackbone(BaseModule):
     # -- weights -----------------------------------------------------------------------------------
 
     def init_weights(self) -> None:
-        """Load the weights that `init_cfg` or else `pretrained` names; once.
+        """Load the weights that `init_cfg` or else `pretrained` names, or draw them; once.
 
         Of the processes of a machine the first one downloads, and the others find the files.
         """
@@ -210,13 +211,15 @@ class LibraryBackbone(BaseModule):
             initialize(self, self.init_cfg)
         elif self.pretrained:
             load_published(self.network, self.library, self.name)
+        else:
+            self.library.draw(self.network)
         self._loaded = self._is_init = True
 
     def rename_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights under the library's names, under ours; what has our names already stays."""
         if any(".network." in f".{key}" for key in weights):
             return dict(weights)
-        return {f"network.{key}": value for key, value in weights.items()}
+        return {f"network.{key}": v for key, v in inner(weights, self.facts.names).items()}
 
     def may_be_ignored(self, name: str) -> str | None:
         """As `Network.may_be_ignored`."""

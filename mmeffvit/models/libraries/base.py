@@ -124,6 +124,9 @@ class Library(ABC):
     def statistics(self) -> Statistics:
         """What the published weights expect of images."""
 
+    def draw(self, network: nn.Module) -> None:  # noqa: B027
+        """Draw random weights; nothing to do where networks have them when they are made."""
+
     def recompute(self, network: nn.Module) -> None:
         """Let blocks be recomputed in the backward pass."""
         raise ValueError(f"{self.package} has no checkpointing of blocks; leave with_cp out")
@@ -151,7 +154,8 @@ class Library(ABC):
             ValueError: It cannot be built with the options, or returns something else than maps.
         """
         with torch.device("meta"), TablesOnCpu():
-            network = self.make().to("meta").eval()
+            network = self.make().to("meta")
+        network.eval()  # which of some networks returns nothing
         size = self.image_size(network)
         indices = self.all_indices(network)
         levels = self.levels(network) or self._measured(network, size, indices)

@@ -1,4 +1,4 @@
-"""Names of networks of other libraries: ``timm/NAME``, ``torchvision/NAME``, ``hf/NAME``."""
+"""Names of networks of other libraries: ``timm/NAME``, ``hf/NAME``, ``mmpretrain/NAME`` ..."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from mmeffvit.models.meta import TablesOnCpu
 
 #: first part of a name -> module and class of what knows the library
 _LIBRARIES = {
+    "mmpretrain": ("toolbox_networks", "MMPretrainNetwork"),
+    "mmseg": ("toolbox_networks", "MMSegNetwork"),
     "timm": ("timm_networks", "TimmNetwork"),
     "torchvision": ("torchvision_networks", "TorchvisionNetwork"),
     "hf": ("hugging_face", "HuggingFaceNetwork"),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from mmengine import dist
 from mmengine.logging import print_log
-from torch import nn
+from torch import Tensor, nn
 
 from mmeffvit.models.libraries.base import Library
 from mmeffvit.models.libraries.offline import fetching_if_allowed
 from mmeffvit.models.network import COUNTER
+
+#: where models of the toolboxes have it
+_BACKBONE = "backbone."
 
 
 def load_published(network: nn.Module, library: Library, name: str) -> None:
@@ -44,6 +47,17 @@ def load_published(network: nn.Module, library: Library, name: str) -> None:
     found = {key: value for key, value in published.items() if key in own}
     network.load_state_dict(found, strict=False)
     print_log(f"{name}: {len(found)} tensors loaded", logger="current")
+
+
+def inner(weights: Mapping[str, Tensor], names: Collection[str]) -> Mapping[str, Tensor]:
+    """Weights of the backbone in a whole model of a toolbox; others as they are.
+
+    Args:
+        weights: Of a file.
+        names: Of the backbone's weights.
+    """
+    found = {k.removeprefix(_BACKBONE): v for k, v in weights.items() if k.startswith(_BACKBONE)}
+    return found if set(names).isdisjoint(weights) and found else weights
 
 
 def may_be_missing(name: str) -> str | None:

@@ -89,6 +89,22 @@ def test_one_file_is_divided(tmp_path):
     assert (again.root, again.splits) == (data.root, data.splits)
 
 
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_what_was_put_aside_is_divided_when_asked_for(tmp_path, split):
+    shapes.write_coco(tmp_path, num=(1, 5))
+    annotations = tmp_path / "annotations"
+    (annotations / "instances_train2017.json").unlink()
+    file = annotations / f"instances_{split}2017.json"
+    (annotations / "instances_val2017.json").rename(file)
+    shown = f"annotations/{file.name}"
+    with pytest.raises(LayoutError, match=f"is one of {split} .*options train={shown}") as error:
+        describe(tmp_path, "boxes")
+    assert "none to train on" in str(error.value)
+    data = describe(tmp_path, "boxes", options=Options(files={"train": shown}))
+    assert {name: part.num_images for name, part in data.splits.items()} == {"train": 4, "val": 1}
+    assert describe(file, "boxes").splits == data.splits
+
+
 def test_the_same_images_are_held_out():
     names = [f"{i}.png" for i in range(20)]
     assert hold_out(names) == hold_out(names[::-1])

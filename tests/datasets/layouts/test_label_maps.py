@@ -47,6 +47,19 @@ def test_black_and_white(tmp_path):
     assert "255 became 1" in data.notes[0]
 
 
+def test_one_name_leaves_the_background(tmp_path):
+    """A single class would be learnt from its own pixels alone, and found everywhere."""
+    shapes.write_label_maps(tmp_path, values=(0, 1, 1, 1), names=False)
+    (tmp_path / "classes.txt").write_text("crack\n")
+    data = describe(tmp_path, "label maps")
+    assert (data.classes, data.ids) == (("background", "crack"), (0, 1))
+    assert not data.reduce_zero_label
+    np.testing.assert_array_equal(read(data, "val", "007"), shapes.label_map(7, (0, 1, 1, 1)))
+    assert "classes.txt with both names" in data.notes[0]
+    said = describe(tmp_path, "label maps", options=Options(reduce_zero_label=True))
+    assert (said.reduce_zero_label, said.classes) == (True, ("crack",))
+
+
 def test_zero_is_no_class(tmp_path):
     shapes.write_label_maps(tmp_path, names=False)
     (tmp_path / "classes.txt").write_text("\n".join(shapes.CLASSES))

@@ -3,6 +3,7 @@
 PYRAMID = (4, 8, 16, 32)
 _TINY = {"embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 4)}
 _VIT = {"embed_dim": 48, "depth": 2, "num_heads": 2}
+_TOOLBOX_VIT = {"embed_dims": 48, "num_layers": 2, "num_heads": 2}
 _HF_VIT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 _HF_STAGES = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}
 _HF_SWIN = {"embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 4]}
@@ -61,6 +62,12 @@ NETWORKS = [
     ("hf/dinov3_vit", {**_HF_VIT, "intermediate_size": 64}, (16,)),
     ("hf/beit", {**_HF_VIT, "intermediate_size": 64}, (16,)),
     ("hf/vitdet", {**_HF_VIT, "mlp_ratio": 2}, (16,)),
+    # the toolboxes
+    *(
+        (f"mmpretrain/{name}", {"arch": {**_TOOLBOX_VIT, "feedforward_channels": 96}}, (16,))
+        for name in ("VisionTransformer", "DistilledVisionTransformer", "DeiT3", "ViTEVA02")
+    ),
+    ("mmseg/VisionTransformer", _TOOLBOX_VIT, (16,)),
     # by their hidden states
     *(
         (f"hf/{name}", {**_HF_VIT, "intermediate_size": 64, **options}, (16,))

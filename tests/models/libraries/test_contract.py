@@ -41,6 +41,7 @@ def test_maps_gradients_and_depth(name):
 
 
 SOME = ["timm/test_convnext", "timm/test_vit", "torchvision/resnet18", "hf/swin", "hf/dinov2"]
+SOME += ["mmpretrain/VisionTransformer"]
 
 
 @pytest.mark.parametrize("name", SOME)
@@ -99,6 +100,25 @@ class TestLibrariesOwnMaps:
             theirs = backbone.network(image).feature_maps
             for ours, expected in zip(backbone(image), theirs, strict=True):
                 assert torch.equal(ours, expected)
+
+    @pytest.mark.parametrize(
+        ("name", "options"),
+        [
+            ("mmpretrain/VisionTransformer", {"out_type": "featmap"}),
+            ("mmseg/VisionTransformer", {}),
+        ],
+    )
+    def test_toolboxes(self, name, options):
+        """mmpretrain has its last norm on the last map, mmseg none."""
+        from mmengine.registry import MODELS
+
+        backbone = build(name)
+        kind = name.replace("/", ".")
+        theirs = MODELS.build({"type": kind, **OPTIONS[name][0], **options})
+        theirs.load_state_dict(backbone.network.state_dict())
+        theirs.eval()
+        with torch.no_grad():
+            self.check(backbone, theirs(self.image))
 
     @pytest.mark.parametrize(("name", "extra"), [("vit", 1), ("deit", 2), ("ijepa", 0)])
     def test_hidden_states(self, name, extra):
@@ -194,6 +214,9 @@ def test_copies_are_whole():
         ("torchvision/resnet18.V3", {}, "there are IMAGENET1K_V1"),
         ("torchvision/vit_b_16", {}, "does not make its maps one after another"),
         ("torchvision/resnet18", {"in_channels": 4}, "take RGB images"),
+        ("mmpretrain/VisionTransfomer", {}, "did you mean 'VisionTransformer'"),
+        ("mmpretrain/ResNet", {"depth": 18}, "as a pyramid its name is 'mmpretrain.ResNet'"),
+        ("mmseg/VisionTransformer", {"depth": 3}, "options of mmseg's VisionTransformer are not"),
         ("hf/dinov22", {}, "did you mean 'dinov2'"),
         ("hf/yolos", {}, "is no type of backbone of transformers"),
         ("hf/dinov2", {"hidden_sise": 3}, "has no entry 'hidden_sise'; did you mean 'hidden_size'"),
