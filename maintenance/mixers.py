@@ -36,10 +36,12 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
             ]
         }
     ],
+    "GaussianMixtureMixer": [{}, {"window_size": 7}],
     "MaSAMixer": [{}, {"decomposed": True}],
     "PolylineMixer": [{}, {"decomposed": True}],
     "SECMixer": [{}, {"num_clusters": 16}],
     "SoftmaxMixer": [{}, {"window_size": 7}],
+    "URPEMixer": [{}, {"window_size": None, "grid_size": (32, 32)}],
 }
 HEADINGS = ("mixer", "parameters", "MACs (M)", "times 4", "reads", "of tokens", "points")
 _BLOCK = re.compile(r"(<!-- mixers -->\n).*?(<!-- /mixers -->)", re.DOTALL)

@@ -15,6 +15,7 @@ from mmeffvit.layers.mixers import (
     FusionMixer,
     GatedConvMixer,
     GatedSoftmaxMixer,
+    GaussianMixtureMixer,
     GroupAttention,
     GroupedAttention,
     GroupMixer,
@@ -33,6 +34,7 @@ from mmeffvit.layers.mixers import (
     RALAMixer,
     RALAttention,
     RELAMixer,
+    RelativeAttention,
     RotarySoftmaxAttention,
     S3AMixer,
     ScatterMixer,
@@ -43,6 +45,7 @@ from mmeffvit.layers.mixers import (
     SoftmaxMixer,
     SparseScanAttention,
     TokenMixer,
+    URPEMixer,
 )
 from mmeffvit.layers.norm import LayerNorm2d
 from mmeffvit.layers.position_table import FuzzyPositionTable, PositionTable
@@ -69,6 +72,7 @@ __all__ = [
     "GatedConvFFN",
     "GatedConvMixer",
     "GatedSoftmaxMixer",
+    "GaussianMixtureMixer",
     "GroupAttention",
     "GroupMixer",
     "GroupedAttention",
@@ -92,6 +96,7 @@ __all__ = [
     "RALAMixer",
     "RALAttention",
     "RELAMixer",
+    "RelativeAttention",
     "RotarySoftmaxAttention",
     "S3AMixer",
     "SECAttention",
@@ -102,6 +107,7 @@ __all__ = [
     "SoftmaxMixer",
     "SparseScanAttention",
     "TokenMixer",
+    "URPEMixer",
 ]
 
 

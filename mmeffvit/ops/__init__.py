@@ -32,6 +32,7 @@ from mmeffvit.ops.rala import (
     rotary_softmax_attention,
 )
 from mmeffvit.ops.region_attention import region_attention
+from mmeffvit.ops.relative_attention import relative_attention
 from mmeffvit.ops.rotary import (
     apply_rotary,
     rotary_table_1d,
@@ -71,6 +72,7 @@ __all__ = [
     "rala_token_weights",
     "rank_augmented_linear_attention",
     "region_attention",
+    "relative_attention",
     "rotary_softmax_attention",
     "rotary_table_1d",
     "rotary_table_2d",

@@ -21,6 +21,7 @@ SMALL_OPTIONS: dict[str, list[dict[str, Any]]] = {
             ]
         }
     ],
+    "GaussianMixtureMixer": [{}, {"window_size": 3, "truncate": True}],
     "GroupMixer": [{"num_groups": 4}],
     "MaSAMixer": [{}, {"decomposed": True}],
     "MSAConvMixer": [{"dilation": 2}],
@@ -30,6 +31,7 @@ SMALL_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "ScatterMixer": [{"gate_size": (8, 8)}],
     "SECMixer": [{}, {"num_clusters": 4}],
     "SoftmaxMixer": [{}, {"window_size": 3}],
+    "URPEMixer": [{"window_size": 3}, {"window_size": None, "grid_size": (4, 6)}],
 }
 
 

@@ -76,8 +76,10 @@ OTHERS = (
     "configs/mask_rcnn_secvit.py",
     "configs/demo/mask_rcnn_secvit_demo.py",
     "configs/demo/mask_rcnn_hybrid_demo.py",
+    "configs/demo/mask_rcnn_offsets_demo.py",
     "configs/demo/retinanet_five_bands_demo.py",
     "configs/hybrid/mask-rcnn_hybrid-t_fpn_1x_coco.py",
+    "configs/hybrid/mask-rcnn_hybrid-offsets-t_fpn_1x_coco.py",
 )
 
 

@@ -21,6 +21,13 @@ from mmeffvit.layers.mixers.rala import (
     RotarySoftmaxAttention,
 )
 from mmeffvit.layers.mixers.rela import LinearAttention, RELAMixer
+from mmeffvit.layers.mixers.relative import (
+    GaussianMixtureMixer,
+    RelativeAttention,
+    RelativeMixer,
+    RelativePositions,
+    URPEMixer,
+)
 from mmeffvit.layers.mixers.s3a import S3AMixer, SparseScanAttention
 from mmeffvit.layers.mixers.scatter import ScatterMixer
 from mmeffvit.layers.mixers.sec import SECAttention, SECMixer
@@ -37,6 +44,7 @@ __all__ = [
     "FusionMixer",
     "GatedConvMixer",
     "GatedSoftmaxMixer",
+    "GaussianMixtureMixer",
     "GroupAttention",
     "GroupMixer",
     "GroupedAttention",
@@ -57,6 +65,9 @@ __all__ = [
     "RALAMixer",
     "RALAttention",
     "RELAMixer",
+    "RelativeAttention",
+    "RelativeMixer",
+    "RelativePositions",
     "RotarySoftmaxAttention",
     "S3AMixer",
     "SECAttention",
@@ -67,4 +78,5 @@ __all__ = [
     "SoftmaxMixer",
     "SparseScanAttention",
     "TokenMixer",
+    "URPEMixer",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmeffvit.ops.chunked_attention import chunked_attention
-from mmeffvit.ops.group_attention.groups import map_groups
+from mmeffvit.ops.group_attention.groups import Kind, map_groups
 from mmeffvit.ops.group_attention.reference import from_groups, padding_mask, to_groups
 
 
@@ -62,6 +64,36 @@ def _padded(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, interval: int, scale:
     return from_groups(out, size, group, interval)
 
 
+def attend_in_groups(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    group: tuple[int, int],
+    interval: int,
+    attend: Callable[[Kind, Tensor, Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Attention inside the groups of a map, those of equal sides at a time, without padding.
+
+    Args:
+        q: (B, H, W, h, d) queries.
+        k: (B, H, W, h, d) keys.
+        v: (B, H, W, h, d) values.
+        group: Rows and columns of a full group.
+        interval: Distance between the tokens of a group.
+        attend: Of a kind of groups and their q, k and v, (B * groups, n, h, d), to what they read.
+    """
+    size = tuple(q.shape[1:3])
+    groups = map_groups(size, group, interval, q.device)
+    q, k, v = (_Reorder.apply(t.flatten(1, 2), groups.order, groups.back) for t in (q, k, v))
+    parts = [t.split([kind.tokens for kind in groups.kinds], 1) for t in (q, k, v)]
+    outs = []
+    for kind, *tokens in zip(groups.kinds, *parts):
+        # groups are samples
+        own = (t.unflatten(1, (kind.count, -1)).flatten(0, 1) for t in tokens)
+        outs.append(attend(kind, *own).unflatten(0, (-1, kind.count)).flatten(1, 2))
+    return _Reorder.apply(torch.cat(outs, 1), groups.back, groups.order).unflatten(1, size)
+
+
 def group_attention_fused(
     q: Tensor,
     k: Tensor,
@@ -75,17 +107,11 @@ def group_attention_fused(
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     if torch.compiler.is_compiling():
         return _padded(q, k, v, bias, interval, scale)
-    size = tuple(q.shape[1:3])
-    groups = map_groups(size, tuple(bias.shape[1:3]), interval, q.device)
-    q, k, v = (_Reorder.apply(t.flatten(1, 2), groups.order, groups.back) for t in (q, k, v))
-    parts = [t.split([kind.tokens for kind in groups.kinds], 1) for t in (q, k, v)]
-    outs = []
-    for kind, *tokens in zip(groups.kinds, *parts):
-        # groups are samples: (B * groups, n, h, d)
-        rows, columns = kind.size
-        own = (t.unflatten(1, (kind.count, -1)).flatten(0, 1) for t in tokens)
+
+    def attend(kind: Kind, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         # of a group that the edge cuts, the first rows and columns are there
+        rows, columns = kind.size
         added = bias[:, :rows, :columns, :rows, :columns].flatten(3, 4).flatten(1, 2)
-        out = chunked_attention(*own, scale, _BiasMask, added)
-        outs.append(out.unflatten(0, (-1, kind.count)).flatten(1, 2))
-    return _Reorder.apply(torch.cat(outs, 1), groups.back, groups.order).unflatten(1, size)
+        return chunked_attention(q, k, v, scale, _BiasMask, added)
+
+    return attend_in_groups(q, k, v, tuple(bias.shape[1:3]), interval, attend)

@@ -31,6 +31,7 @@ from mmeffvit.visualization.attention.masa import decay_maps
 from mmeffvit.visualization.attention.neighbourhood import bias_maps
 from mmeffvit.visualization.attention.polyline import path_maps
 from mmeffvit.visualization.attention.rala import weight_maps
+from mmeffvit.visualization.attention.relative import offset_maps
 from mmeffvit.visualization.attention.s3a import count_paths, scan_steps
 from mmeffvit.visualization.attention.scatter import draw_bands
 from mmeffvit.visualization.attention.sec import cluster_maps
@@ -59,6 +60,7 @@ __all__ = [
     "group_map",
     "input_size",
     "make_rows",
+    "offset_maps",
     "path_maps",
     "point_map",
     "principal_colours",

@@ -1,0 +1,25 @@
+# mask-rcnn_hybrid-t_fpn_1x_coco.py with attention that knows the offset between two tokens: factors
+# of the weights (URPE), gains of the logits (Gaussian mixtures). No paper has this network.
+_base_ = "./mask-rcnn_hybrid-t_fpn_1x_coco.py"
+
+model = dict(
+    backbone=dict(
+        arch=dict(
+            mixers=(
+                dict(type="mmeffvit.URPEMixer", window_size=7),
+                dict(type="mmeffvit.GaussianMixtureMixer", window_size=14, init="unit"),
+                dict(type="mmeffvit.GaussianMixtureMixer", window_size=14, init="unit"),
+                dict(type="mmeffvit.URPEMixer", window_size=None, grid_size=(25, 42)),
+            ),
+        ),
+    ),
+)
+
+# tables, sigmas and alphas are not pulled to zero
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        custom_keys={
+            "tables": dict(decay_mult=0.0),
+        },
+    ),
+)
