@@ -13,7 +13,6 @@ from mmdet.models.seg_heads.panoptic_fusion_heads.base_panoptic_fusion_head impo
 )
 from mmdet.models.utils import preprocess_panoptic_gt
 from mmdet.structures.mask import mask2bbox
-from mmengine.model import BaseModule
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
@@ -21,11 +20,11 @@ from mmeffvit.errors import did_you_mean
 from mmeffvit.models.heads import kmax
 from mmeffvit.models.heads.kmax.pixel_decoder import resize
 from mmeffvit.registry import MODELS
-from mmeffvit.segmentation.kmax_masks import at_stride, to_input
+from mmeffvit.segmentation.kmax_masks import KMaXBase
 
 
 @MODELS.register_module()
-class KMaXHead(BaseModule):
+class KMaXHead(KMaXBase):
     """Queries as cluster centres, for panoptic and for instance segmentation (arXiv 2207.04044).
 
     The `panoptic_head` of mmdet's `MaskFormer`, with `KMaXFusionHead` beside it. There is no
@@ -59,12 +58,10 @@ class KMaXHead(BaseModule):
         init_cfg: dict | None = None,
         **options: Any,
     ):
-        super().__init__(init_cfg)
+        num_classes = num_things_classes + num_stuff_classes
+        super().__init__(in_channels, strides, num_classes, criterion, init_cfg, **options)
         self.num_things_classes = num_things_classes
         self.num_stuff_classes = num_stuff_classes
-        self.num_classes = num_things_classes + num_stuff_classes
-        self.network = kmax.KMaX(in_channels, strides, self.num_classes, **options)
-        self.criterion = kmax.KMaXCriterion(**(criterion or {}))
 
     def forward(
         self, feats: Sequence[Tensor], data_samples: Sequence | None = None
@@ -85,11 +82,9 @@ class KMaXHead(BaseModule):
         Raises:
             ValueError: A sample has no masks.
         """
-        output = self.network(feats, with_layers=True)
-        size = output.final.mask_logits.shape[-2:]
-        return self.criterion(output, [self._segments(sample, size) for sample in data_samples])
+        return self._losses(feats, data_samples)
 
-    def _segments(self, sample: Any, size: Sequence[int]) -> kmax.Segments:
+    def _truth(self, sample: Any) -> tuple[Tensor, Tensor]:
         truth = sample.gt_instances
         if "masks" not in truth:
             raise ValueError(
@@ -104,7 +99,7 @@ class KMaXHead(BaseModule):
             rest = self._rest(sample, masks)
             labels = torch.cat((labels, labels.new_tensor([self.num_things_classes])))
             masks = torch.cat((masks, rest[None].to(masks)))
-        return kmax.Segments(labels, at_stride(masks, self.network.stride, size))
+        return labels, masks
 
     @staticmethod
     def _rest(sample: Any, masks: Tensor) -> Tensor:
@@ -122,9 +117,7 @@ class KMaXHead(BaseModule):
 
     def predict(self, feats: Sequence[Tensor], data_samples: Sequence) -> tuple[Tensor, Tensor]:
         """Class logits (B, N, K + 1), and mask logits (B, N, H, W) at the size of the input."""
-        final = self.network(feats, with_layers=False).final
-        size = data_samples[0].metainfo["batch_input_shape"]
-        return final.class_logits, to_input(final.mask_logits.float(), size)
+        return self._predict(feats, data_samples[0].metainfo["batch_input_shape"])
 
 
 @MODELS.register_module()

@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmeffvit.models.heads import kmax
 from mmeffvit.registry import MODELS
-from mmeffvit.segmentation.kmax_masks import at_stride, to_input
+from mmeffvit.segmentation.kmax_masks import KMaXBase
 
 
 @MODELS.register_module()
-class KMaXSegHead(BaseModule):
+class KMaXSegHead(KMaXBase):
     """Queries as cluster centres, for semantic segmentation (arXiv 2207.04044).
 
     A segment for each class that an image has; the scores of a pixel are those of its queries'
@@ -44,12 +43,9 @@ class KMaXSegHead(BaseModule):
         init_cfg: dict | None = None,
         **options: Any,
     ):
-        super().__init__(init_cfg)
-        self.in_channels = list(in_channels)
-        self.num_classes = self.out_channels = num_classes
+        super().__init__(in_channels, strides, num_classes, criterion, init_cfg, **options)
+        self.in_channels, self.out_channels = list(in_channels), num_classes
         self.ignore_index, self.align_corners = ignore_index, align_corners
-        self.network = kmax.KMaX(in_channels, strides, num_classes, **options)
-        self.criterion = kmax.KMaXCriterion(**(criterion or {}))
 
     def forward(self, feats: Sequence[Tensor]) -> Tensor:
         """Class scores (B, K, h, w) at the finest map, from 0 to 1."""
@@ -60,24 +56,20 @@ class KMaXSegHead(BaseModule):
         self, feats: Sequence[Tensor], data_samples: Sequence, train_cfg: Mapping | None = None
     ) -> dict[str, Tensor]:
         """Losses of a batch; data samples are mmseg's, with ``gt_sem_seg``."""
-        output = self.network(feats, with_layers=True)
-        size = output.final.mask_logits.shape[-2:]
-        segments = []
-        for sample in data_samples:
-            labels = sample.gt_sem_seg.data[0]
-            present = labels.unique()
-            present = present[(present >= 0) & (present < self.num_classes)].long()
-            masks = labels == present[:, None, None]
-            segments.append(kmax.Segments(present, at_stride(masks, self.network.stride, size)))
-        return self.criterion(output, segments)
+        return self._losses(feats, data_samples)
+
+    def _truth(self, sample: Any) -> tuple[Tensor, Tensor]:
+        labels = sample.gt_sem_seg.data[0]
+        present = labels.unique()
+        present = present[(present >= 0) & (present < self.num_classes)].long()
+        return present, labels == present[:, None, None]
 
     def predict(
         self, feats: Sequence[Tensor], batch_img_metas: Sequence[Mapping], test_cfg: Mapping
     ) -> Tensor:
         """Class scores (B, K, H, W) at the size of the input, padding included."""
-        final = self.network(feats, with_layers=False).final
         meta = batch_img_metas[0]
         # mmseg's crops of a sliding window have a torch.Size, and no padding
         is_crop = isinstance(meta["img_shape"], torch.Size)
         size = meta["img_shape"] if is_crop else meta.get("pad_shape", meta["img_shape"])
-        return kmax.semantic(final.class_logits, to_input(final.mask_logits.float(), size[:2]))
+        return kmax.semantic(*self._predict(feats, size[:2]))

@@ -7,12 +7,12 @@ from mmengine.runner import Runner
 from mmpretrain.engine.hooks import VisualizationHook
 
 from mmeffvit.registry import HOOKS
-from mmeffvit.visualization.named_images import NamedImages
+from mmeffvit.visualization.named_images import RunVisualizer
 from mmeffvit.visualization.pixels import to_rgb
 
 
 @HOOKS.register_module()
-class ClassificationPicturesHook(NamedImages, VisualizationHook):
+class ClassificationPicturesHook(RunVisualizer, VisualizationHook):
     """mmpretrain's `VisualizationHook`, arguments and looks included, for images of any kind.
 
     The images that the network got are drawn in their own colours, of any number of channels. A

@@ -8,12 +8,12 @@ from mmdet.engine.hooks import DetVisualizationHook
 from mmengine.runner import Runner
 
 from mmeffvit.registry import HOOKS
-from mmeffvit.visualization.named_images import NamedImages
+from mmeffvit.visualization.named_images import RunVisualizer
 from mmeffvit.visualization.pixels import keep_inputs, picture_of
 
 
 @HOOKS.register_module()
-class DetectionPicturesHook(NamedImages, DetVisualizationHook):
+class DetectionPicturesHook(RunVisualizer, DetVisualizationHook):
     """mmdet's `DetVisualizationHook`, arguments and looks included, for images of any kind.
 
     - It draws on the pixels that the network got, of any number of channels, and reads no file.

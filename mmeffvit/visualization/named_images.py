@@ -21,15 +21,6 @@ class NamedImages:
         self._guard = DrawingGuard()
         self._names: dict[Path, Path] = {}
 
-    def before_run(self, runner: Runner) -> None:
-        """Draw with the visualizer of this run.
-
-        The hooks of the toolboxes take the one whose name came last in the process, which after
-        several runs in one process may be of another toolbox.
-        """
-        super().before_run(runner)
-        self._visualizer = runner.visualizer
-
     def before_test_epoch(self, runner: Runner) -> None:
         """Choose names that keep all images apart."""
         self._names = names_in(runner.test_dataloader.dataset)
@@ -41,6 +32,19 @@ class NamedImages:
     def _attempt(self, runner: Runner, what: object) -> AbstractContextManager[None]:
         """A block that draws, whose errors are warnings."""
         return self._guard.attempt(str(what), runner.logger.warning)
+
+
+class RunVisualizer(NamedImages):
+    """For hooks of the toolboxes, which draw with a visualizer."""
+
+    def before_run(self, runner: Runner) -> None:
+        """Draw with the visualizer of this run.
+
+        The hooks of the toolboxes take the one whose name came last in the process, which after
+        several runs in one process may be of another toolbox.
+        """
+        super().before_run(runner)
+        self._visualizer = runner.visualizer
 
 
 def names_in(dataset: Any) -> dict[Path, Path]:

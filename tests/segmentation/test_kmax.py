@@ -9,7 +9,8 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData, PixelData
 
-from mmeffvit.segmentation.kmax_masks import at_stride
+from mmeffvit.models.heads.kmax import KMaXCriterion, Prediction, Segments, make_targets
+from mmeffvit.segmentation.kmax_masks import at_stride, to_input
 
 HEIGHT, WIDTH = 64, 90
 HEAD = {
@@ -147,12 +148,55 @@ def test_panoptic_ids_and_boxes():
     assert boxes == [[0, 0, 3, 2], [4, 0, 6, 2]]
 
 
-def test_true_masks_are_at_every_fourth_pixel():
+def test_losses_lead_to_the_truth():
+    """Free logits, trained alone: matching, losses, thresholds and numbers mean the same."""
+    from mmeffvit.segmentation.kmax import KMaXFusionHead
+
+    fusion = KMaXFusionHead(3, 2)
+    masks = torch.zeros(4, 12, 16, dtype=torch.bool)
+    masks[2, :6], masks[3, 6:] = True, True  # stuff
+    masks[0, 2:9, 2:6] = masks[1, 3:11, 9:14] = True  # two things of one class
+    masks[2:] &= ~masks[:2].any(0)
+    truth = Segments(torch.tensor([1, 1, 3, 4]), masks)
+    classes = torch.zeros(1, 7, 6, requires_grad=True)
+    logits = (0.1 * torch.randn(1, 7, 12, 16)).requires_grad_()
+    criterion = KMaXCriterion()
+    optimizer = torch.optim.Adam([classes, logits], 0.3)
+    for _ in range(40):
+        prediction = Prediction(classes, logits, torch.zeros(1, 2, 12, 16))
+        targets = make_targets(prediction, [truth])
+        losses = criterion.of_queries(prediction, targets)
+        optimizer.zero_grad()
+        sum(criterion.weights[name] * losses[name] for name in ("ce", "mask", "dice")).backward()
+        optimizer.step()
+    ids = fusion.panoptic_postprocess(classes[0].detach(), logits[0].detach()).sem_seg[0]
+    expected = torch.full((12, 16), 5)
+    for label, mask in zip(truth.labels, masks):
+        expected[mask] = label
+    assert (ids % 1000 == expected).all()
+    numbers = [set(ids[mask].tolist()) for mask in masks[:2]]
+    assert sorted(map(list, numbers)) == [[1001], [2001]]
+
+
+def test_true_masks_are_where_logits_lie():
     masks = torch.zeros(1, 9, 13, dtype=torch.bool)
     masks[0, 4, 8] = True
     small = at_stride(masks, 4, (3, 4))
     assert small.nonzero().tolist() == [[0, 1, 2]]
     assert at_stride(masks, 4, (2, 3)).shape == (1, 2, 3)  # a backbone that rounds down
+
+
+@pytest.mark.parametrize("side", [33, 32, 30])
+def test_masks_come_back_to_their_place(side):
+    """Squares at all offsets, to the size of logits and back: on average their middle stays."""
+    masks = torch.zeros(4, side, side)
+    for offset, mask in enumerate(masks):
+        mask[8 + offset : 20 + offset, 4 + offset : 16 + offset] = 1
+    small = at_stride(masks, 4, (-(-side // 4),) * 2)
+    back = to_input(small[None].float() - 0.5, (side, side))[0] > 0
+    middles = [mask.nonzero().float().mean(0) for mask in back]
+    moved = torch.stack(middles).mean(0) - torch.tensor([15.0, 11.0])
+    assert moved.abs().max() < 0.51, moved  # the pixel in the middle of four
 
 
 def segments(with_stuff, stuff, crowd=False):
