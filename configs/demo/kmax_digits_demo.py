@@ -13,40 +13,39 @@ model = dict(
     backbone=dict(
         type="mmeffvit.RMT",
         arch=dict(
-            embed_dims=(32, 64, 128, 256),
-            # most blocks at stride 8: at stride 16 a digit has few cells left
-            depths=(1, 4, 2, 1),
-            num_heads=(1, 2, 4, 8),
-            mlp_ratios=(3, 3, 3, 3),
+            embed_dims=(32, 64, 96, 128),
+            depths=(1, 1, 2, 1),
+            num_heads=(1, 2, 3, 4),
+            mlp_ratios=(2, 2, 2, 2),
             decay_inits=(2, 2, 2, 2),
             decay_ranges=(4, 4, 6, 6),
             decomposed=(True, True, False, False),
             layer_scale=(None,) * 4,
         ),
     ),
-    # masks at every second pixel: the strokes of a digit are four pixels wide
-    neck=dict(
-        type="mmeffvit.ResizeToStrides",
-        in_strides=[4, 8, 16, 32],
-        out_strides=[2, 4, 8, 16],
-    ),
     panoptic_head=dict(
-        in_channels=[32, 64, 128, 256],
-        strides=[2, 4, 8, 16],
+        in_channels=[32, 64, 96, 128],
         num_things_classes=things,
         num_stuff_classes=stuff,
-        num_queries=16,
-        pixel_decoder=dict(depths=(1, 1, 1, 1), widths=(48, 32, 16, 8)),
+        num_queries=8,
+        pixel_decoder=dict(depths=(1, 1, 1, 1), widths=(32, 24, 16, 8), kinds=("bottleneck",) * 4),
         decoder=dict(
-            depths=(1, 1, 1), embed_dims=64, mask_dims=32, ffn_dims=256, drop_path_rate=0.0
+            depths=(1, 1, 1), embed_dims=64, mask_dims=32, ffn_dims=128, drop_path_rate=0.0
         ),
-        semantic_options=dict(dim=32, skip_dims=(16, 8)),
-        criterion=dict(num_samples=256, num_semantic_samples=None),
+        semantic_options=dict(dim=16, skip_dims=(16, 16)),
+        criterion=dict(
+            # what a digit is takes longest to learn, and the semantic loss is its shortest way
+            weights=dict(mask=1.0, pixel_insdis=0.25, aux_semantic=2.0),
+            num_samples=96,
+            num_semantic_samples=None,
+        ),
     ),
     panoptic_fusion_head=dict(num_things_classes=things, num_stuff_classes=stuff),
+    # those for ADE20K, as after a short training few classes are surer
+    test_cfg=dict(thing_threshold=0.4, stuff_threshold=0.4),
 )
 
-max_iters = 3000
+max_iters = 1200
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=500)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
@@ -58,7 +57,17 @@ optim_wrapper = dict(
     constructor="mmeffvit.LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(
         no_decay=True,
-        custom_keys=dict(_table=dict(decay_mult=0.0), centres=dict(decay_mult=0.0)),
+        custom_keys={
+            "_table": dict(decay_mult=0.0),
+            "centres": dict(decay_mult=0.0),
+            # gains that start at 0.1 and 0: AdamW moves a weight by no more than the rate in a
+            # step, and masks are blank until theirs is about 1
+            "mask_norm": dict(lr_mult=10.0),
+            "kmeans_proj.norm": dict(lr_mult=5.0),
+            "attention.proj.norm": dict(lr_mult=5.0),
+            "ffn.1.norm": dict(lr_mult=5.0),
+            "conv3.norm": dict(lr_mult=5.0),
+        },
     ),
     clip_grad=dict(max_norm=5, norm_type=2),
 )

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .common import check_rest_builds, load
 
@@ -40,8 +41,15 @@ def test_demo_builds():
     cfg = load("configs/demo/kmax_digits_demo.py")
     check_rest_builds(cfg)
     model = MODELS.build(cfg.model)
-    feats = model.extract_feat(torch.zeros(2, 3, 64, 64))
-    assert [f.shape[-1] for f in feats] == [32, 16, 8, 4]
+    feats = model.extract_feat(torch.zeros(2, 3, 65, 65))
+    # one more than what the strides divide: masks lie exactly at every fourth pixel
+    assert [f.shape[-1] for f in feats] == [17, 9, 5, 3]
     classes, masks = model.panoptic_head(feats)
-    assert [c.shape for c in classes] == [(2, 16, 15)] * 4
-    assert masks[-1].shape == (2, 16, 32, 32)
+    assert [c.shape for c in classes] == [(2, 8, 15)] * 4
+    assert masks[-1].shape == (2, 8, 17, 17)
+    groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+    rates = {n: g["lr"] for g in groups for n in g["param_names"]}
+    fast = {name for name, rate in rates.items() if rate > cfg.optim_wrapper.optimizer.lr}
+    # all that start with a gain of 0.1 or 0, and cannot move by more than the rate in a step
+    zero = {n for n, m in model.named_modules() if isinstance(m, _BatchNorm) and m.weight.max() < 1}
+    assert {name.rpartition(".")[0] for name in fast} == zero

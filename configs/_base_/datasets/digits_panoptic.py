@@ -1,16 +1,17 @@
 # Small scenes with one or two large handwritten digits (things) on grounds of four kinds (stuff),
-# in COCO's panoptic layout, written to data/digits_panoptic on first use (a minute). Every second
-# image for training has no clutter: it shows what a digit is.
+# in COCO's panoptic layout, written to data/digits_panoptic on first use (half a minute).
+# Every second image for training has no clutter: it shows what a digit is. The side is one more than
+# a multiple of 32, as in the paper: there masks at every fourth pixel lie exactly on the image.
 _base_ = "in_process_loaders.py"
 
 dataset_type = "mmeffvit.DigitsPanopticDataset"
 data_root = "data/digits_panoptic/"
 make = dict(
-    num_train=20000,
+    num_train=4000,
     num_val=200,
-    image_size=64,
+    image_size=65,
     max_digits=2,
-    digit_sizes=(0.5, 0.7),
+    digit_sizes=(0.55, 0.75),
     half_plain=True,
     seed=0,
 )
