@@ -1,5 +1,5 @@
 # kMaX-DeepLab on a narrow RMT, for handwritten digits (things) on grounds of four kinds (stuff) at
-# 64 px, no download. What differs from the published sizes is the backbone, and widths and numbers
+# 65 px, no download. What differs from the published sizes is the backbone, and widths and numbers
 # that suit small images.
 _base_ = [
     "../_base_/models/kmax.py",

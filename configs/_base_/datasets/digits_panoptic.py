@@ -1,7 +1,7 @@
 # Small scenes with one or two large handwritten digits (things) on grounds of four kinds (stuff),
 # in COCO's panoptic layout, written to data/digits_panoptic on first use (half a minute).
-# Every second image for training has no clutter: it shows what a digit is. The side is one more than
-# a multiple of 32, as in the paper: there masks at every fourth pixel lie exactly on the image.
+# Every second image for training has no clutter: it shows what a digit is. The side is 32 n + 1, as
+# in the paper: masks at every fourth pixel then lie exactly on the image.
 _base_ = "in_process_loaders.py"
 
 dataset_type = "mmeffvit.DigitsPanopticDataset"
