@@ -1,5 +1,6 @@
-# mask_rcnn_hybrid_demo.py with attention that knows the offset between two tokens: factors of the
-# weights (URPE) in windows and on the whole map, gains of the logits (Gaussian mixtures).
+# mask_rcnn_hybrid_demo.py with attention that knows the offset between two tokens, by factors of
+# the weights (URPE) in windows and on the whole map, or by gains of the logits (Gaussian mixtures),
+# and with groups that speak to one another through latents (FIT).
 _base_ = "./mask_rcnn_hybrid_demo.py"
 
 model = dict(
@@ -7,7 +8,7 @@ model = dict(
         arch=dict(
             mixers=(
                 dict(type="mmeffvit.URPEMixer", window_size=5),
-                dict(type="mmeffvit.GaussianMixtureMixer", window_size=10, init="unit"),
+                dict(type="mmeffvit.GroupLatentMixer", group_size=5, num_latents=4, mlp_ratio=2),
                 dict(type="mmeffvit.GaussianMixtureMixer", init="unit"),
                 dict(type="mmeffvit.URPEMixer", window_size=None, grid_size=(5, 5)),
             ),
@@ -16,7 +17,7 @@ model = dict(
 )
 
 custom_hooks = [
-    hook | dict(title="Mask R-CNN with gains and factors of offsets on handwritten digits")
+    hook | dict(title="Mask R-CNN with tables of offsets and latents on handwritten digits")
     if hook["type"] == "mmeffvit.DetectionFiguresHook"
     else hook
     for hook in _base_.custom_hooks

@@ -22,6 +22,7 @@ SMALL_OPTIONS: dict[str, list[dict[str, Any]]] = {
         }
     ],
     "GaussianMixtureMixer": [{}, {"window_size": 3, "truncate": True}],
+    "GroupLatentMixer": [{"group_size": 3, "num_latents": 2}],
     "GroupMixer": [{"num_groups": 4}],
     "MaSAMixer": [{}, {"decomposed": True}],
     "MSAConvMixer": [{"dilation": 2}],

@@ -7,6 +7,7 @@ from mmeffvit.layers.mixers.deformable import DeformableAttention, DeformableMix
 from mmeffvit.layers.mixers.factorization import FactorizationMixer
 from mmeffvit.layers.mixers.fusion import FusionMixer
 from mmeffvit.layers.mixers.gated_conv import GatedConvMixer
+from mmeffvit.layers.mixers.group_latents import GroupLatentMixer
 from mmeffvit.layers.mixers.grouped import GroupedAttention, GroupMixer
 from mmeffvit.layers.mixers.local_conv import LocalConvMixer
 from mmeffvit.layers.mixers.masa import ManhattanAttention, MaSAMixer
@@ -46,6 +47,7 @@ __all__ = [
     "GatedSoftmaxMixer",
     "GaussianMixtureMixer",
     "GroupAttention",
+    "GroupLatentMixer",
     "GroupMixer",
     "GroupedAttention",
     "LinearAttention",

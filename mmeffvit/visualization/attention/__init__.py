@@ -13,6 +13,7 @@ from mmeffvit.visualization.attention.deformable import pyramid_sections, read_w
 from mmeffvit.visualization.attention.draw import draw_attention, draw_features
 from mmeffvit.visualization.attention.factorization import point_map
 from mmeffvit.visualization.attention.features import feature_row, principal_colours
+from mmeffvit.visualization.attention.group_latents import draw_group
 from mmeffvit.visualization.attention.images import (
     example_photographs,
     find_image,
@@ -52,6 +53,7 @@ __all__ = [
     "draw_attention",
     "draw_bands",
     "draw_features",
+    "draw_group",
     "draw_sheet",
     "example_photographs",
     "feature_row",
