@@ -1,6 +1,8 @@
 """tools/export.py, the class that runs its files, and the script beside them."""
 
+import csv
 import json
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from mmeffvit import deploy, runtime
+from mmeffvit.analysis import deployment
 from mmeffvit.checkpoint import write_checkpoint
 from mmeffvit.deploy.agreement import predict
 from mmeffvit.deploy.evaluation import build_dataset, evaluate, images_of
@@ -158,3 +161,49 @@ def test_a_pattern_that_fits_nothing_is_answered_with_what_there_is(quantized):
     with pytest.raises(deploy.ExportError, match="no images"):
         deploy.quantize(quantized / "digits.onnx", quantized / "x.onnx", [])
     assert not (quantized / "x.onnx").exists()
+
+
+@pytest.fixture(scope="module")
+def deployed(quantized, tmp_path_factory):
+    """The folder of a table that knew another model, and the arguments that made it."""
+    folder = tmp_path_factory.mktemp("deployed")
+    config = folder / "small.py"
+    data = {"data_root": f"{folder}/data/", "make": {"num_train": 10, "num_val": 4}}
+    config.write_text(
+        f"_base_ = {str(quantized / 'config.py')!r}\n"
+        f"test_dataloader = dict(dataset=dict({', '.join(f'{k}={v!r}' for k, v in data.items())}))"
+    )
+    for name, end in (("digits", ""), ("int8", "_int8")):
+        shutil.copyfile(quantized / f"{name}.onnx", folder / f"small{end}.onnx")
+    (folder / "table.csv").write_text("model,form\nother,PyTorch\n")
+    arguments = (config, quantized / "weights.pth", "--out", folder / "table.csv")
+    with pytest.MonkeyPatch.context() as patch, runs.main("analysis/deployment.py") as main:
+        patch.setattr(deployment, "_FACTORS", (1, 1))  # the file takes one size
+        main(*arguments, "--resume", "--count", 3)
+    return folder, arguments
+
+
+@pytest.mark.slow
+def test_a_table_says_what_exporting_and_quantising_change(deployed):
+    folder, _ = deployed
+    with (folder / "table.csv").open(newline="", encoding="utf-8") as file:
+        other, torch_row, float_row, int8_row = csv.DictReader(file)
+    assert other["model"] == "other"
+    assert [row["form"] for row in (torch_row, float_row, int8_row)] == list(deployment.FORMS)
+    assert (float_row["compared"], float_row["agreeing"]) == ("30", "30")
+    assert torch_row["over_pytorch"] == "1.000"
+    assert float(int8_row["time_ms"]) > 0
+    assert 0 <= float(int8_row["alike_to_float"]) <= 1
+    cfg = Config.fromfile(folder / "small.py")
+    scores = evaluate(runtime.OnnxModel(folder / "small_int8.onnx"), cfg)
+    assert int8_row["scores"] == f"accuracy/top1={scores['accuracy/top1']:.4g}"
+
+
+@pytest.mark.slow
+def test_a_table_that_is_whole_is_left_alone(deployed, capsys):
+    folder, arguments = deployed
+    before = (folder / "table.csv").read_bytes()
+    with runs.main("analysis/deployment.py") as main:
+        main(*arguments, "--resume", "--count", 3)
+    assert "scores: already in" in capsys.readouterr().err
+    assert (folder / "table.csv").read_bytes() == before

@@ -161,6 +161,7 @@ PARSED = {
     "tools/visualize/attention.py": check_attention,
     "tools/analysis/benchmark.py": check_benchmark,
     "tools/analysis/benchmark_points.py": lambda args, words: None,
+    "tools/analysis/deployment.py": lambda args, words: None,
     "tools/analysis/gpu_report.py": lambda args, words: None,
     "tools/analysis/model_zoo.py": lambda args, words: None,
     "tools/analysis/swap_zoo.py": lambda args, words: None,

@@ -40,6 +40,9 @@ class _Axis(NamedTuple):
 def _axis(length: int, queries: int, kernel: int, dilation: int, device: torch.device) -> _Axis:
     # of all that comes below, the axes are phases, tiles, queries, keys
     tiles = ((queries + dilation - 1) // dilation + _TILE - 1) // _TILE
+    if isinstance(tiles, torch.SymInt):
+        # a graph that was traced with several tiles refuses one: the second may be empty
+        tiles = torch.sym_max(tiles, 2)
     phase = torch.arange(dilation, device=device).view(-1, 1, 1, 1)
     start = torch.arange(tiles, device=device).view(1, -1, 1, 1) * _TILE
     last_window = (length - phase + dilation - 1) // dilation - kernel
