@@ -136,7 +136,7 @@ class Batches:
             mask[top:bottom, left:right] = 1
         shapes = HorizontalBoxes(torch.from_numpy(boxes).float())
         if self.cfg.get("default_scope") == "mmrotate":
-            shapes = shapes.convert_to("rbox")
+            shapes = shapes.convert_to(_box_type(self.cfg))
         instances = InstanceData(
             bboxes=shapes,
             labels=torch.from_numpy(self.random.integers(0, num_classes, _BOXES)),
@@ -243,6 +243,13 @@ def _loads_masks(cfg: Config) -> bool:
     return any(_find(loader, "with_mask")) or any(
         "Panoptic" in str(t) for t in _find(loader, "type")
     )
+
+
+def _box_type(cfg: Config) -> str:
+    """Of mmrotate: the corners that are loaded ('qbox'), or what a pipeline makes of them."""
+    loader = cfg.get("train_dataloader") or {}
+    converted = [mapping["gt_bboxes"] for mapping in _find(loader, "box_type_mapping")]
+    return (converted or [*_find(loader, "box_type")] or ["rbox"])[-1]
 
 
 def _label_stride(cfg: Config) -> int:

@@ -43,7 +43,7 @@ def in_process(function: Callable[..., dict], *args: Any, timeout: float) -> dic
 def sentence(error: BaseException) -> str:
     """Type and first line, without addresses and paths, which differ from run to run."""
     text = str(error).strip()
-    line = re.sub(r"/\S*?/site-packages/", "", text.splitlines()[0]) if text else ""
+    line = re.sub(r"/\S*?/(site-packages|bin)/", "", text.splitlines()[0]) if text else ""
     return line if isinstance(error, SwapError) else f"{type(error).__name__}: {line}"[:300]
 
 

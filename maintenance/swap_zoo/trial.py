@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -59,15 +60,16 @@ def try_method(method: Method, backbone: str = "ravlt", swap: bool = True) -> di
     start = time.perf_counter()
     torch.manual_seed(0)
     cfg = load_config(method.upstream_name)
-    if swap:
-        cfg = reload(swap_backbone(cfg, backbone, arch=TINY))
-    owner = find_owner(cfg)
     with running(cfg, method):
+        if swap:
+            cfg = reload(swap_backbone(cfg, backbone, arch=TINY))
+        owner = find_owner(cfg)
         model = build_small(cfg)
         batches = Batches(cfg, side_of(method))
         loss, log = _loss(model, batches)
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is not finite: {log}")
+            parts = [name for name, value in log.items() if not math.isfinite(value)]
+            raise FloatingPointError(f"not finite: {', '.join(parts)}")
         loss.backward()
         network = model
         for key in (*owner[1:], "backbone"):

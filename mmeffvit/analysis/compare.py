@@ -414,8 +414,14 @@ def _result(handle: Any, job: Job) -> dict[str, str]:
     try:
         return handle.result()
     except Exception as error:  # submitit's own, and what a cluster may raise
-        lines = [line for line in str(error).strip().splitlines() if line.strip()] or [""]
         row = dict.fromkeys(COLUMNS, "")
         row.update(zip(IDENTITY, job.identity), status="failed")
-        row["reason"] = f"{type(error).__name__}: {lines[-1].strip()} (log: {handle.paths.stderr})"
+        row["reason"] = f"{type(error).__name__}: {_reason(error)} (log: {handle.paths.stderr})"
         return row
+
+
+def _reason(error: Exception) -> str:
+    """The line of submitit's message that says why: it quotes a traceback, or a log, and paths."""
+    text = str(error).partition("You can check full logs")[0]
+    lines = [line.strip(" -") for line in text.splitlines() if line.strip(" -")] or [""]
+    return next((line for line in lines if "has not produced any output" in line), lines[-1])

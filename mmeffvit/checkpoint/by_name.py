@@ -218,7 +218,7 @@ def _offline(file: WeightsFile) -> str:
 def _from_hub(file: WeightsFile) -> Path:
     try:
         import huggingface_hub
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+        from huggingface_hub.errors import LocalEntryNotFoundError
     except ImportError as error:
         raise FetchError(
             f"{file.name} is on huggingface.co: pip install 'mmeffvit[hub]', or get the file from "
@@ -230,11 +230,11 @@ def _from_hub(file: WeightsFile) -> Path:
         found = huggingface_hub.hf_hub_download(
             repository, path, local_files_only=is_offline() or None
         )
-    except LocalEntryNotFoundError as error:
-        if is_offline():
+    except FetchError:
+        raise
+    except Exception as error:  # of the library, of its HTTP client, of the disk
+        if isinstance(error, LocalEntryNotFoundError) and is_offline():
             raise FetchError(_offline(file)) from error
-        raise FetchError(_hub_failed(file, error)) from error
-    except (OSError, HfHubHTTPError) as error:
         raise FetchError(_hub_failed(file, error)) from error
     try:
         verify(Path(found), file.source, file.size, file.sha256)
@@ -263,6 +263,8 @@ def _only_match(repository: str, pattern: str) -> str:
 
 def _hub_failed(file: WeightsFile, error: Exception) -> str:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
+    if getattr(error, "errno", None) == errno.ENOSPC:
+        reason = f"{reason}; make room where HF_HOME lies, or name another folder there"
     return (
         f"{file.name} did not come from {file.source}: {reason}. Ask for it again, and it goes on "
         "from where it was; or get the file elsewhere, and name it with tools/weights.py get "

@@ -1,8 +1,10 @@
 """Comparing backbones: budgets, what is equal for all, rows, the front, and the whole command."""
 
 import csv
+import multiprocessing
 import os
 import re
+import shlex
 import sys
 
 import pytest
@@ -229,6 +231,87 @@ def test_what_slurm_is_asked_for(tmp_path, slurm, monkeypatch):
     (job,) = submission.args
     assert submission.function is compare.run_backbone
     assert (job.backbone, job.budget, job.device) == ("rmt-tiny", "2iters", "cuda")
+
+
+_SBATCH = """
+id=$(( $(cat $Q/last 2>/dev/null || echo 100) + 1 )); echo $id > $Q/last
+cp "$1" $Q/$id.sh; echo PENDING > $Q/$id.state; echo Submitted batch job $id
+"""
+_SACCT = """
+echo "JobID|State|NodeList"
+while [[ $# -gt 0 ]]; do
+  [[ $1 == -j && -e $Q/$2.state ]] && echo "$2|$(cat $Q/$2.state)|n1"
+  shift
+done
+"""
+
+
+class Cluster:
+    """What takes jobs and answers as SLURM does; `run` carries them out, each in a fork."""
+
+    def __init__(self, folder, monkeypatch):
+        self.folder = folder
+        for name, text in {"sbatch": _SBATCH, "sacct": _SACCT}.items():
+            (folder / name).write_text(f"#!/bin/bash\nQ={folder}\n{text}")
+            (folder / name).chmod(0o755)
+        monkeypatch.setattr("submitit.SlurmJob.watcher", self._watcher())
+        monkeypatch.setattr("submitit.helpers.time.sleep", self.run)
+
+    @staticmethod
+    def _watcher():
+        from submitit.slurm.slurm import SlurmInfoWatcher
+
+        return SlurmInfoWatcher(delay_s=0)
+
+    def run(self, seconds=0):
+        for script in sorted(self.folder.glob("*.sh")):
+            job, state = script.stem, script.with_suffix(".state")
+            if state.read_text().strip() == "PENDING":
+                *_, folder = shlex.split(script.read_text().strip().splitlines()[-1])
+                state.write_text("RUNNING\n")
+                process = multiprocessing.get_context("fork").Process(
+                    target=self._job, args=(job, folder)
+                )
+                process.start()
+                process.join()
+                state.write_text("FAILED\n" if process.exitcode else "COMPLETED\n")
+
+    @staticmethod
+    def _job(job, folder):
+        from submitit.core.submission import process_job
+
+        os.environ.update(SUBMITIT_EXECUTOR="slurm", SLURM_JOB_ID=job, SLURM_NTASKS="1")
+        os.environ.update(dict.fromkeys(("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"), "0"))
+        process_job(folder)
+
+
+def _pretend(job):
+    if job.backbone == "killed":
+        os._exit(9)
+    if job.backbone == "raises":
+        raise RuntimeError("no such node")
+    return make_row(job.backbone, "0.4000", "50.0", "400", device=job.device)
+
+
+def test_jobs_of_slurm_become_rows(tmp_path, slurm, monkeypatch):
+    """One that ends, one that raises, and one whose process is gone without a result."""
+    Cluster(slurm, monkeypatch)
+    monkeypatch.setattr(compare, "run_backbone", _pretend)
+    backbones = ["good", "raises", "killed"]
+    jobs = compare.make_jobs(backbones, tmp_path / "runs", config="c.py", budget="2iters")
+    found = compare.run_jobs(
+        jobs, tmp_path / "jobs", "slurm", timeout_min=5, slurm_partition="small"
+    )
+    rows = {job.backbone: row for job, row in found}
+    assert list(rows) == backbones
+    assert (rows["good"]["status"], rows["good"]["value"]) == ("ok", "0.4000")
+    for name, reason in (
+        ("raises", "no such node"),
+        ("killed", r"has not produced .*state: FAILED"),
+    ):
+        assert rows[name]["status"] == "failed"
+        assert re.search(reason, rows[name]["reason"]), rows[name]["reason"]
+        assert "log: " in rows[name]["reason"]
 
 
 def test_what_slurm_refuses_is_a_sentence(tmp_path, slurm):

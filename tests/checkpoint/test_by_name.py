@@ -1,5 +1,6 @@
 """Weights by name, from a server on the loopback, with made-up files under the official keys."""
 
+import errno
 import hashlib
 import io
 import os
@@ -233,6 +234,30 @@ def test_shares_say_what_to_do_and_take_a_file_by_hand(server, tmp_path, publish
     assert server.asked == []
 
 
+@pytest.mark.parametrize("fault", ["cut", "wrong bytes", "full disk"])
+def test_faults_of_a_file_by_hand_leave_nothing_half(server, tmp_path, monkeypatch, fault):
+    import safetensors.torch
+
+    content = server.files["/cswin.pth"]
+    file = tmp_path / "by_hand.pth"
+    file.write_bytes(content[: len(content) // 2] if fault == "cut" else content)
+    if fault == "wrong bytes":
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+    def full(state, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if fault == "full disk":
+        monkeypatch.setattr(safetensors.torch, "save_file", full)
+    said = {"cut": "truncated", "full disk": "disk is full.*MMEFFVIT_HOME"}
+    said["wrong bytes"] = "truncated|not the published file"
+    with pytest.raises((CheckpointError, FetchError), match=said[fault]):
+        by_name.add_file(NAME, file)
+    assert file.is_file()
+    assert not [name for name in whole_files(tmp_path) if name.endswith("safetensors")]
+
+
 def test_the_tool_lists_and_describes(server, capsys):
     assert run_tool("list", "ravlt-*") == 0
     row = "ravlt-base/cascade-mask-rcnn-3x   Cascade Mask R-CNN 3x, COCO"
@@ -297,15 +322,27 @@ class TestHub:
         with pytest.raises(FetchError, match=r"pip install 'mmeffvit\[hub\]'"):
             fetch(NAME)
 
-    def test_what_the_library_says_is_in_the_sentence(self, hub, monkeypatch):
+    @pytest.mark.parametrize("step", ["list_repo_files", "hf_hub_download"])
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (OSError("no route to host"), "no route to host"),
+            # a cut: HTTP clients have errors of their own
+            (RuntimeError("peer closed connection"), "peer closed.* goes on from where it was"),
+            (OSError(errno.ENOSPC, "No space left on device"), "No space left.*HF_HOME"),
+        ],
+    )
+    def test_faults_leave_nothing_half(self, hub, monkeypatch, tmp_path, step, error, said):
         import huggingface_hub
 
         def fail(*args, **kwargs):
-            raise OSError("no route to host")
+            raise error
 
-        monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
-        with pytest.raises(FetchError, match=r"did not come from .*no route to host.*--file FILE"):
+        owner = huggingface_hub if step == "hf_hub_download" else huggingface_hub.HfApi
+        monkeypatch.setattr(owner, step, fail)
+        with pytest.raises(FetchError, match=rf"did not come from .*{said}.*--file FILE"):
             fetch(NAME)
+        assert not [name for name in whole_files(tmp_path) if name.endswith(("pth", "safetensors"))]
 
 
 def test_whole_models_by_name(server, monkeypatch, tmp_path):

@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
-from maintenance.swap_zoo import every_config, every_config_table, processes
+from maintenance.swap_zoo import batches, every_config, every_config_table, processes
 
 DOCS = Path(__file__).parents[2] / "docs"
 ROWS = every_config.read_rows(DOCS / "swap_every_config.csv")
@@ -147,3 +148,22 @@ def test_a_process_that_dies_or_hangs_is_a_result():
     assert dies["error"] == "the process ended with status 3"
     hangs = processes.in_process(lambda: time.sleep(60), timeout=0.1)
     assert hangs["error"] == "no result within 0 s"
+
+
+@pytest.mark.parametrize(
+    ("steps", "kind"),
+    [
+        ([], "rbox"),
+        ([{"type": "LoadAnnotations", "box_type": "qbox"}], "qbox"),
+        (
+            [
+                {"type": "LoadAnnotations", "box_type": "qbox"},
+                {"type": "ConvertBoxType", "box_type_mapping": {"gt_bboxes": "rbox"}},
+            ],
+            "rbox",
+        ),
+    ],
+)
+def test_rotated_boxes_are_of_the_kind_that_a_config_loads(steps, kind):
+    cfg = Config({"train_dataloader": {"dataset": {"pipeline": steps}}})
+    assert batches._box_type(cfg) == kind
