@@ -1,5 +1,5 @@
 # Small scenes with one or two large handwritten digits (things) on grounds of four kinds (stuff),
-# in COCO's panoptic layout, written to data/digits_panoptic on first use (half a minute).
+# in COCO's panoptic layout, written to data/digits_panoptic on first use (a minute).
 # Every second image for training has no clutter: it shows what a digit is. The side is 32 n + 1, as
 # in the paper: masks at every fourth pixel then lie exactly on the image.
 _base_ = "in_process_loaders.py"
@@ -7,7 +7,7 @@ _base_ = "in_process_loaders.py"
 dataset_type = "mmeffvit.DigitsPanopticDataset"
 data_root = "data/digits_panoptic/"
 make = dict(
-    num_train=4000,
+    num_train=8000,
     num_val=200,
     image_size=65,
     max_digits=2,
