@@ -96,26 +96,52 @@ def test_tables_are_resized_to_the_map():
     assert torch.equal(own, tables.bias.table[0].T.unflatten(1, (5, 7)))
 
 
-def pyramid(window):
+def pyramid(*mixers):
     arch = {
         "embed_dims": (8, 8, 8, 8),
         "depths": (1, 1, 1, 1),
         "num_heads": (1, 2, 2, 2),
         "mlp_ratios": (1, 1, 1, 1),
         "layer_scale": (None,) * 4,
-        "mixers": [{"type": "mmeffvit.URPEMixer", "window_size": window}] * 4,
+        "mixers": [{**mixer, "type": f"mmeffvit.{mixer['type']}"} for mixer in mixers],
     }
     return PyramidViT(arch)
 
 
 def test_tables_are_resized_when_weights_of_another_window_are_loaded():
-    small, large = pyramid(3), pyramid(5)
+    small, large = (pyramid(*[{"type": "URPEMixer", "window_size": n}] * 4) for n in (3, 5))
     report = load_weights(large, small.state_dict())
     assert len(report.adapted) == 8
     name = "stages.1.blocks.0.mixer.tables"
     loaded, given = (network.get_submodule(name).of_window((5, 5)) for network in (large, small))
     for actual, expected in zip(loaded, given, strict=True):
         torch.testing.assert_close(actual, expected)
+
+
+def test_a_pyramid_of_all_options_trains():
+    torch.manual_seed(0)
+    network = pyramid(
+        {"type": "URPEMixer", "window_size": 5},
+        {"type": "GroupLatentMixer", "group_size": 4, "num_latents": 2},
+        {"type": "GaussianMixtureMixer", "init": "unit"},
+        {"type": "URPEMixer", "window_size": None, "grid_size": (2, 3)},
+    )
+    images = torch.randn(2, 3, 32, 40)
+    with torch.no_grad():
+        targets = [torch.randn_like(out) for out in network(images)]
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(8):
+        loss = sum((out - t).square().mean() for out, t in zip(network(images), targets))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+    for name in ("tables.sigma", "tables.factor.table", "tables.bias.table", "latents"):
+        found = [p.grad for key, p in network.named_parameters() if key.endswith(f"mixer.{name}")]
+        assert found, name
+        assert all(grad.abs().max() > 0 for grad in found)
 
 
 def test_impossible():
