@@ -2,18 +2,13 @@
 _base_ = "source-only_rmt_1xb8-400_digits-64.py"
 model = dict(
     type="mmeffvit.DAFormer",
-    momentum=0.01,
+    momentum=0.02,
     threshold=0.968,
     # strokes do not fill a cell of 32 pixels: the map of stride 8, and half a cell
     distance=dict(weight=0.005, thing_classes=list(range(6)), level=1, min_share=0.5),
 )
 train_dataloader = dict(
     dataset=dict(
-        _delete_=True,
-        type="mmeffvit.DomainPairs",
-        source=_base_.source,
-        target=_base_.target,
-        temperature=0.01,
-        min_pixels=150,
-    ),
+        _delete_=True, type="mmeffvit.DomainPairs", source=_base_.rare, target=_base_.target
+    )
 )

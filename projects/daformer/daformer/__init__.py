@@ -8,6 +8,7 @@ from projects.daformer.daformer.feature_distance import (
 from projects.daformer.daformer.model import DAFormer, DomainPreprocessor
 from projects.daformer.daformer.rare_classes import (
     DomainPairs,
+    RareClassSampling,
     class_probabilities,
     count_pixels,
     kept_counts,
@@ -27,6 +28,7 @@ __all__ = [
     "DomainDigitsDataset",
     "DomainPairs",
     "DomainPreprocessor",
+    "RareClassSampling",
     "blur_size",
     "choose_classes",
     "class_mask",

@@ -1,5 +1,5 @@
-"""Pairs of a labelled and an unlabelled image; rare classes are drawn more often than they occur
-(arXiv 2111.14887, section 3.2)."""
+"""Rare classes drawn more often than they occur (arXiv 2111.14887, section 3.2), and pairs of a
+labelled and an unlabelled image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from mmengine.logging import print_log
-from mmengine.structures import BaseDataElement
 from mmseg.datasets import BaseSegDataset
 from mmseg.datasets.transforms import LoadAnnotations
 from torch.utils.data import Dataset
@@ -68,86 +67,92 @@ def kept_counts(dataset: BaseSegDataset, file: Path) -> np.ndarray:
 
 
 @DATASETS.register_module()
-class DomainPairs(Dataset):
-    """Dicts of ``source``, a sample with labels, and ``target``, one without.
+class RareClassSampling(Dataset):
+    """Samples of a data set, those with rare classes more often than they occur.
 
-    For the source, a class is drawn by `class_probabilities`, then an image that shows enough of
-    it; as its pipeline crops at random, it runs until enough of the class is left. The target is
-    drawn evenly. Numbers are drawn by NumPy's global generator, as pipelines do; the index of a
-    sample only counts.
+    A class is drawn by `class_probabilities`, then an image that shows enough of it; as the
+    pipeline crops at random, it runs until enough of the class is left. Numbers are drawn by
+    NumPy's global generator, as pipelines do; the index of a sample only counts.
 
     Args:
-        source: Config of a data set of mmseg with labels.
-        target: Config of one whose pipeline loads no labels.
-        temperature: Of `class_probabilities`; None draws the source evenly.
+        dataset: Config of a data set of mmseg with labels.
+        temperature: Of `class_probabilities`.
         min_pixels: Of its class that a drawn image has more of.
         crop_share: Of `min_pixels` that a crop must keep more of.
         tries: Most crops; the last one is taken as it is.
         counts_file: Where the pixels of each class are written when first counted; None counts
             anew in every run. A large data set takes minutes.
-        length: Samples of an epoch; None for as many as the source has.
 
     Raises:
-        ValueError: The target's samples have labels, or no image has enough of any class.
+        ValueError: No image has enough of any class.
     """
 
     def __init__(
         self,
-        source: Mapping[str, Any],
-        target: Mapping[str, Any],
-        temperature: float | None = 0.01,
+        dataset: Mapping[str, Any],
+        temperature: float = 0.01,
         min_pixels: int = 3000,
         crop_share: float = 0.5,
         tries: int = 10,
         counts_file: str | None = None,
-        length: int | None = None,
     ):
-        self.source = DATASETS.build(source)
-        self.target = DATASETS.build(target)
-        self.metainfo = self.source.metainfo
+        self.dataset = DATASETS.build(dataset)
+        self.metainfo = self.dataset.metainfo
         self.enough = min_pixels * crop_share
         self.tries = tries
-        self.length = length or len(self.source)
-        self.probabilities = None
-        if temperature is not None:
-            file = None if counts_file is None else Path(counts_file)
-            counts = count_pixels(self.source) if file is None else kept_counts(self.source, file)
-            self._by_class(counts, temperature, min_pixels)
-        if "gt_sem_seg" in self.target[0]["data_samples"]:
-            raise ValueError(
-                "the target has labels, which nothing may see; leave LoadAnnotations out of its "
-                "pipeline"
-            )
-
-    def _by_class(self, counts: np.ndarray, temperature: float, min_pixels: int) -> None:
-        """Lists the images of each class; classes without any are not drawn."""
+        if counts_file is None:
+            counts = count_pixels(self.dataset)
+        else:
+            counts = kept_counts(self.dataset, Path(counts_file))
         self.images = [np.flatnonzero(own > min_pixels) for own in counts.T]
         found = np.array([len(images) > 0 for images in self.images])
         if not found.any():
             raise ValueError(
                 f"no image has more than min_pixels={min_pixels} pixels of one class; lower it"
             )
+        # classes without any image are not drawn
         chances = class_probabilities(counts.sum(0), temperature) * found
         self.probabilities = chances / chances.sum()
 
     def __len__(self) -> int:
-        return self.length
+        return len(self.dataset)
 
-    def __getitem__(self, index: int) -> dict[str, dict[str, Any]]:
-        target = self.target[np.random.randint(len(self.target))]  # noqa: NPY002
-        return {"source": self._draw_source(), "target": target}
-
-    def _draw_source(self) -> dict[str, Any]:
-        if self.probabilities is None:
-            return self.source[np.random.randint(len(self.source))]  # noqa: NPY002
+    def __getitem__(self, index: int) -> dict[str, Any]:
         label = np.random.choice(len(self.images), p=self.probabilities)  # noqa: NPY002
         image = np.random.choice(self.images[label])  # noqa: NPY002
         for _ in range(self.tries):
-            sample = self.source[image]
-            if self._pixels(sample["data_samples"], label) > self.enough:
+            sample = self.dataset[image]
+            labels = sample["data_samples"].gt_sem_seg.data
+            if int((labels == label).sum()) > self.enough:
                 break
         return sample
 
-    @staticmethod
-    def _pixels(sample: BaseDataElement, label: int) -> int:
-        return int((sample.gt_sem_seg.data == label).sum())
+
+@DATASETS.register_module()
+class DomainPairs(Dataset):
+    """Dicts of ``source``, a sample with labels, and ``target``, one without, drawn evenly.
+
+    Args:
+        source: Config of a data set with labels, or of `RareClassSampling`.
+        target: Config of a data set of mmseg whose pipeline loads no labels.
+
+    Raises:
+        ValueError: The target's samples have labels.
+    """
+
+    def __init__(self, source: Mapping[str, Any], target: Mapping[str, Any]):
+        self.source = DATASETS.build(source)
+        self.target = DATASETS.build(target)
+        self.metainfo = self.source.metainfo
+        if "gt_sem_seg" in self.target[0]["data_samples"]:
+            raise ValueError(
+                "the target has labels, which nothing may see; leave LoadAnnotations out of its "
+                "pipeline"
+            )
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> dict[str, dict[str, Any]]:
+        target = self.target[np.random.randint(len(self.target))]  # noqa: NPY002
+        return {"source": self.source[index], "target": target}
