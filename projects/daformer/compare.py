@@ -147,7 +147,7 @@ def main(argv=None):
         checkpoint = train(METHODS[method], args.work_dir / f"{method}_{seed}", seed)
         with DefaultScope.overwrite_default_scope("mmseg"):
             found = scores(Config.fromfile(METHODS[method]), checkpoint)
-        found["mIoU"] = mean(found.values())
+        found["mIoU"] = np.nanmean(list(found.values()))
         found = {name: f"{value:.2f}" for name, value in found.items()}
         rows.append({"method": method, "seed": seed, **found})
         write_rows(file, rows)

@@ -1,5 +1,6 @@
 """DAFormer's adaptation: the authors' numbers, formulas written out, training that resumes."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -404,3 +405,43 @@ def test_scenes(tmp_path):
     scans = (np.zeros((6, 8, 8)), np.array([0, 1, 1, 1, 2, 1]), np.arange(6))
     assert fewer(scans, (0, 1), (1,), 2)[2].tolist() == [0, 1, 3]
     assert fewer(scans, (0, 1), (), 2)[2].tolist() == [0, 1, 2, 3, 5]
+
+
+def test_comparison(config, tmp_path, monkeypatch, capsys):
+    """Runs have their rows once, rows their scores, and the picture its columns."""
+    spec = importlib.util.spec_from_file_location("compare", PROJECT / "compare.py")
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    config.dump(tmp_path / "small.py")
+    methods = {"source-only": tmp_path / "small.py", "daformer": tmp_path / "small.py"}
+    monkeypatch.setattr(program, "METHODS", methods)
+    started = []
+
+    def train(path, work_dir, seed):
+        started.append((work_dir.name, seed))
+        work_dir.mkdir(exist_ok=True)
+        if path != program.START:
+            with DefaultScope.overwrite_default_scope("mmseg"):
+                model = MODELS.build(Config.fromfile(path).model)
+            torch.save({"state_dict": model.state_dict()}, work_dir / "iter_2.pth")
+        return work_dir / "iter_2.pth"
+
+    monkeypatch.setattr(program, "train", train)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "work_dirs").mkdir()
+    arguments = ["--work-dir", str(tmp_path / "runs"), "--images", "2", "--seeds"]
+    program.main([*arguments, "3"])
+    program.main([*arguments, "3", "4"])
+    names = ["start_rmt_digits-64", "source-only_3", "daformer_3"]
+    later = [names[0], "source-only_4", "daformer_4"]
+    assert [name for name, _ in started] == [*names, *later]
+    assert [seed for _, seed in started] == [0, 3, 3, 0, 4, 4]
+    rows = program.read_rows(tmp_path / "runs/results.csv")
+    classes = [*"012345", "background"]
+    assert list(rows[0]) == ["method", "seed", *classes, "mIoU"]
+    for row in rows:
+        found = [float(row[name]) for name in classes]
+        assert float(row["mIoU"]) == pytest.approx(np.nanmean(found), abs=0.01)
+    # two images of 64 pixels in frames, twice as large: image, labels, two predictions
+    assert Image.open(tmp_path / "runs/predictions.png").size == (4 * 132, 2 * 132)
+    assert "| daformer | 2 |" in capsys.readouterr().out
