@@ -1,5 +1,6 @@
 """DAFormer's adaptation: the authors' numbers, formulas written out, training that resumes."""
 
+import copy
 import importlib.util
 import json
 from pathlib import Path
@@ -304,7 +305,7 @@ def test_what_does_not_fit_is_a_sentence(config):
 
 
 def test_pairs_with_rare_classes(config, tmp_path):
-    pairs = config.train_dataloader.dataset.copy()
+    pairs = copy.deepcopy(config.train_dataloader.dataset)
     pairs.source.counts_file = str(tmp_path / "counts.json")
     pairs = built(pairs)
     kept = json.loads((tmp_path / "counts.json").read_text())
@@ -331,7 +332,7 @@ def test_pairs_with_rare_classes(config, tmp_path):
 
 
 def run(config, work_dir, iterations, resuming=False):
-    cfg = config.copy()
+    cfg = copy.deepcopy(config)
     cfg.work_dir = str(work_dir)
     cfg.train_cfg = {**config.train_cfg, "max_iters": iterations}
     cfg.experiment_name = f"{work_dir.name}_{iterations}"
