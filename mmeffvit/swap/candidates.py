@@ -19,6 +19,7 @@ from mmeffvit.swap.measure import Level, build_measured
 from mmeffvit.swap.replacement import (
     Replacement,
     from_one_stride,
+    has_branches,
     once,
     out_indices,
     out_levels,
@@ -90,7 +91,7 @@ def _new_backbone(
     config = {"type": f"mmeffvit.{cls.__name__}"}
     asked = arguments.pop("out_indices", None)
     ours = _build(name, cls, arguments).stage_strides
-    if len(set(ours)) == 1:
+    if len(set(ours)) == 1 or has_branches(ours):
         if asked is not None:
             arguments["out_indices"] = asked
         build = partial(_build, name, cls)

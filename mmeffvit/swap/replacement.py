@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,9 +103,11 @@ def from_one_stride(
     read: Sequence[int],
     scope: str,
 ) -> tuple[Any, tuple[Substitute, ...], dict[str, Any] | None]:
-    """A pyramid of the maps of a plain network.
+    """A pyramid of the maps of a plain network, or of one with branches.
 
     All levels are made of the last map, as detectors have it, or of one map each, as segmentors do.
+    Maps of branches, whose strides are no powers of two apart, are joined, and all levels are made
+    of that.
 
     Args:
         name: Of the network.
@@ -117,34 +120,49 @@ def from_one_stride(
     Returns:
         The network, what takes which places, and the neck, if one is needed.
     """
-    depth = len(build({k: v for k, v in arguments.items() if k != "out_indices"}).stage_strides)
+    strides = build({k: v for k, v in arguments.items() if k != "out_indices"}).stage_strides
+    depth, branches = len(strides), has_branches(strides)
     wanted = tuple(levels[index].stride for index in read)
-    if "out_indices" not in arguments:
+    if branches:
+        arguments.setdefault("out_indices", tuple(range(depth)))
+    elif "out_indices" not in arguments:
         each = scope == "mmseg" and 1 < len(read) <= depth
         count = len(read) if each else 1
         arguments["out_indices"] = tuple(depth * (i + 1) // count - 1 for i in range(count))
     network = build(arguments)
-    indices, channels = network.out_indices, network.out_channels
-    if len(indices) not in (1, len(read)):
+    indices, channels, stride = network.out_indices, network.out_channels, network.out_strides[-1]
+    if has_branches((stride, *wanted)):
+        raise SwapError(
+            f"out_indices={indices} of {name} end with a map of stride {stride}, of which no map "
+            f"of stride {_listed(wanted)} can be made by doubling or halving; leave it out."
+        )
+    if not branches and len(indices) not in (1, len(read)):
         raise SwapError(
             f"out_indices={indices} of {name} cannot serve this config, which reads {len(read)} "
             "maps: name as many blocks, or one of which all are made; or leave it out."
         )
-    stride = network.out_strides[0]
+    each = len(indices) == len(read) and not branches
     neck = {
         "type": "mmeffvit.PlainToPyramid",
         "in_channels": channels[0] if len(indices) == 1 else list(channels),
         "in_stride": stride,
         "out_strides": wanted,
     }
-    if len(indices) == len(read) and set(wanted) == {stride}:
+    if branches:
+        neck.update(in_channels=list(channels), concat=True)
+    elif each and set(wanted) == {stride}:
         neck = None
-    each = indices if len(indices) == len(read) else indices * len(read)
+    width = sum(channels) if branches else channels[0]
     maps = (
-        Substitute(index, levels[index], out_index, Level(channels[0], levels[index].stride))
-        for index, out_index in zip(read, each, strict=True)
+        Substitute(index, levels[index], out_index, Level(width, levels[index].stride))
+        for index, out_index in zip(read, indices if each else indices[-1:] * len(read))
     )
     return network, tuple(maps), neck
+
+
+def has_branches(strides: Sequence[float]) -> bool:
+    """Whether maps of these strides are no powers of two apart, so that none is made of another."""
+    return any(not math.log2(stride / strides[0]).is_integer() for stride in strides)
 
 
 def once(indices: Sequence[int]) -> tuple[int, ...]:

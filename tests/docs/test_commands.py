@@ -214,7 +214,7 @@ def check_python(words, folder):
         exec(compile(words[2], "command", "exec"), {})
     elif words[1:3] == ["-m", "pytest"]:
         check_tests(words[3:])
-    elif words[1:3] in (["-m", "maintenance.drawings"], ["-m", "maintenance.mixers"]):
+    elif words[1] == "-m" and words[2].startswith("maintenance."):
         assert find_spec(words[2])
     elif words[1] == "-m":
         assert words[2] == "mmeffvit.testing.check_golden"

@@ -10,19 +10,31 @@ WEIGHTS = (
         WeightsFile(
             f"cswin-{variant}",
             tag,
-            task,
+            f"ImageNet-{task}",
             _LICENCE,
             url=f"{_RELEASES}/v0.1.0/{file}.pth",
             figures=figures,
         )
         for variant, tag, task, file, figures in (
-            ("tiny", "in1k", "ImageNet-1K classifier", "cswin_tiny_224", {"top-1": 82.8}),
-            ("small", "in1k", "ImageNet-1K classifier", "cswin_small_224", {"top-1": 83.6}),
-            ("base", "in1k", "ImageNet-1K classifier", "cswin_base_224", {"top-1": 84.2}),
-            ("large", "in1k", "ImageNet-1K classifier", "cswin_large_224", {}),
-            ("large", "in22k", "ImageNet-22K classifier", "cswin_large_22k_224", {}),
-            ("base-384", "in1k", "ImageNet-1K classifier, 384x384", "cswin_base_384", {}),
-            ("large-384", "in1k", "ImageNet-1K classifier, 384x384", "cswin_large_384", {}),
+            ("tiny", "in1k", "1K classifier", "cswin_tiny_224", {"top-1": 82.8}),
+            ("small", "in1k", "1K classifier", "cswin_small_224", {"top-1": 83.6}),
+            ("base", "in1k", "1K classifier", "cswin_base_224", {"top-1": 84.2}),
+            ("large", "in1k", "1K classifier", "cswin_large_224", {"top-1": 86.5}),
+            ("large", "in22k", "22K classifier", "cswin_large_22k_224", {}),
+            (
+                "base-384",
+                "in1k",
+                "1K classifier, 384x384",
+                "cswin_base_384",
+                {"top-1": 85.5},
+            ),
+            (
+                "large-384",
+                "in1k",
+                "1K classifier, 384x384",
+                "cswin_large_384",
+                {"top-1": 87.5},
+            ),
         )
     ),
     *(

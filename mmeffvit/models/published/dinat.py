@@ -7,21 +7,28 @@ _HOST = "https://shi-labs.com/projects/dinat/checkpoints"
 _LICENCE = "MIT"
 
 
-def _classifier(network: str, note: str = "") -> WeightsFile:
+def _classifier(network: str, top1: float, note: str = "") -> WeightsFile:
     return WeightsFile(
         network,
         "in1k",
         "ImageNet-1K classifier",
         _LICENCE,
         hub=(f"shi-labs/{network}-in1k-224", "pytorch_model.bin"),
+        figures={"top-1": top1},
         note=note,
     )
 
 
-NAT = tuple(_classifier(f"nat-{variant}") for variant in ("mini", "tiny", "small", "base"))
+NAT = tuple(
+    _classifier(f"nat-{variant}", top1)
+    for variant, top1 in (("mini", 81.8), ("tiny", 83.2), ("small", 83.7), ("base", 84.3))
+)
 DINAT = (
-    *(_classifier(f"dinat-{variant}") for variant in ("mini", "tiny", "small", "base")),
-    _classifier("dinat-large", "fine-tuned after ImageNet-22K"),
+    *(
+        _classifier(f"dinat-{variant}", top1)
+        for variant, top1 in (("mini", 81.8), ("tiny", 82.7), ("small", 83.8), ("base", 84.4))
+    ),
+    _classifier("dinat-large", 86.6, "fine-tuned after ImageNet-22K"),
     *(
         WeightsFile(
             f"dinat-{variant}",

@@ -52,6 +52,7 @@ WEIGHTS = (
         _LICENCE,
         hub=("Sense-X/uniformer_image", "uniformer_small_plus_in1k.pth"),
         sha256="53bc55180eb750f0",
+        figures={"top-1": 83.4},
     ),
     WeightsFile(
         "uniformer-base",
