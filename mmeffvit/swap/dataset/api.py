@@ -158,8 +158,11 @@ def plan_dataset(
             f"load_from stays {draft.get(('load_from',))!r}: where its number of classes is "
             "another, the last layers start from random weights."
         )
+    num_images = found.split("train").num_images
     if recipe == "small-data":
-        schedule.set_small_data(draft, found.split("train").num_images, steps)
+        schedule.set_small_data(draft, num_images, steps)
+    else:
+        notes += schedule.notes_of_kept_schedule(draft, num_images)
     return DatasetPlan(found, cfg.filename, tuple(draft.edits), tuple(notes))
 
 

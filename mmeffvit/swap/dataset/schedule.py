@@ -63,6 +63,36 @@ def set_small_data(draft: Draft, num_images: int, steps: int | None = None) -> N
     _move_dates(draft, new / old, iterations, unit == "max_epochs")
 
 
+def notes_of_kept_schedule(draft: Draft, num_images: int) -> list[str]:
+    """What to say of a schedule that stays as it is: whether most of it is warm-up.
+
+    Args:
+        draft: Of the config.
+        num_images: To train on.
+    """
+    train = draft.get(("train_cfg",)) or {}
+    iterations = train.get("max_iters")
+    if iterations is None and "max_epochs" in train:
+        batch = draft.get(("train_dataloader", "batch_size")) or 1
+        batch *= int(os.environ.get("WORLD_SIZE", 1))
+        iterations = train["max_epochs"] * max(1, math.ceil(num_images * _repeats(draft) / batch))
+    schedulers = draft.get(("param_scheduler",)) or []
+    schedulers = [schedulers] if isinstance(schedulers, Mapping) else schedulers
+    ends = [s["end"] for s in schedulers if _warms_up(s) and not s.get("by_epoch", True)]
+    if iterations is None or 2 * max(ends, default=0) <= iterations:
+        return []
+    return [
+        f"Of {iterations} iterations on {num_images} images the learning rate rises for the first "
+        f"{max(ends)}, so that little is learnt: --recipe small-data (recipe='small-data') fits "
+        "batches and schedule to the number of images."
+    ]
+
+
+def _warms_up(scheduler: Mapping[str, Any]) -> bool:
+    kinds = ("LinearLR", "ConstantLR", "QuadraticWarmupLR")
+    return type_name(scheduler) in kinds and not scheduler.get("begin") and "end" in scheduler
+
+
 def _repeats(draft: Draft) -> int:
     """How often wrappers show the images in an epoch."""
     node, times = draft.get(("train_dataloader", "dataset")), 1
@@ -109,8 +139,7 @@ def _moved(
     warm_up_end = (0, 0)
     for scheduler in schedulers:
         by_epoch = scheduler.get("by_epoch", True)
-        warms_up = type_name(scheduler) in ("LinearLR", "ConstantLR", "QuadraticWarmupLR")
-        warms_up = warms_up and not scheduler.get("begin") and "end" in scheduler
+        warms_up = _warms_up(scheduler)
         if not by_epoch and (epochs or warms_up):
             if warms_up:
                 end = scheduler["end"]

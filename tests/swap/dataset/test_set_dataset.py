@@ -279,6 +279,17 @@ class TestSmallData:
         assert cfg.train_cfg.max_epochs == 200
         assert cfg.optim_wrapper.optimizer.lr == pytest.approx(0.01 / 8)
 
+    def test_a_kept_schedule_that_is_warm_up_is_named(self, folders):
+        # six images in batches of two, twelve times
+        said = "Of 36 iterations on 6 images the learning rate rises for the first 500"
+        notes = set_dataset(RETINANET, folders / "boxes").dataset_swap.notes
+        assert any(note.startswith(said) for note in notes)
+        for kept in (
+            set_dataset(RETINANET, folders / "boxes", recipe="small-data"),
+            set_dataset(UPERNET, folders / "maps"),  # 80,000 iterations, whatever the images
+        ):
+            assert not any("the learning rate rises" in note for note in kept.dataset_swap.notes)
+
     def test_unknown_recipe(self, folders):
         with pytest.raises(SwapError, match="there are keep, small-data"):
             set_dataset(RETINANET, folders / "boxes", recipe="adamw")
