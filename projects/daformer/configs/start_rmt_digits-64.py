@@ -16,7 +16,10 @@ max_iters = 1000
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
-train_dataloader = dict(sampler=dict(type="InfiniteSampler", shuffle=True))
+digits = dict(data_root="data/digits_cls_12k/", make=dict(num_train=12000))
+train_dataloader = dict(sampler=dict(type="InfiniteSampler", shuffle=True), dataset=digits)
+val_dataloader = dict(dataset=digits)
+test_dataloader = val_dataloader
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05),
