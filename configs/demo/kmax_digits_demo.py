@@ -32,10 +32,10 @@ model = dict(
         decoder=dict(
             depths=(1, 1, 1), embed_dims=64, mask_dims=32, ffn_dims=128, drop_path_rate=0.0
         ),
-        semantic_options=dict(dim=16, skip_dims=(16, 16)),
+        semantic_options=dict(dim=32, skip_dims=(32, 16)),
         criterion=dict(
             # what a digit is takes longest to learn, and the semantic loss is its shortest way
-            weights=dict(mask=1.0, pixel_insdis=0.25, aux_semantic=2.0),
+            weights=dict(mask=1.0, pixel_insdis=0.1, aux_semantic=4.0),
             num_samples=96,
             # of 289 pixels, most of them of digits
             num_semantic_samples=96,
