@@ -30,7 +30,7 @@ from mmeffvit.files import whole_file
 PROJECT = Path(__file__).resolve().parent
 START = PROJECT / "configs/start_rmt_digits-64.py"
 METHODS = {
-    name: PROJECT / f"configs/{name}_rmt_1xb8-400_digits-64.py"
+    name: PROJECT / f"configs/{name}_rmt_1xb8-800_digits-64.py"
     for name in ("source-only", "rare-classes", "daformer")
 }
 

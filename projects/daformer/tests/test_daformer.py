@@ -35,7 +35,7 @@ from projects.daformer.daformer.scenes import PHOTOGRAPHS, fewer
 
 PROJECT = Path(__file__).resolve().parents[1]
 GOLDEN = PROJECT.parents[1] / "tests/data/golden/daformer.npz"
-ADAPTED = PROJECT / "configs/daformer_rmt_1xb8-400_digits-64.py"
+ADAPTED = PROJECT / "configs/daformer_rmt_1xb8-800_digits-64.py"
 ADAPTATION = ("momentum", "threshold", "distance")
 SMALL = {
     "embed_dims": (4, 8, 8, 8),

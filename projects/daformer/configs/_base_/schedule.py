@@ -1,7 +1,7 @@
 # The paper's schedule, shorter: AdamW, the head ten times as fast, a warm-up, then down to 0.
 _base_ = "../../../../configs/_base_/default_runtime_seg.py"
-max_iters = 400
-warm_up = 40
+max_iters = 800
+warm_up = 80
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

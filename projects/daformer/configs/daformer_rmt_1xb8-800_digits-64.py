@@ -1,5 +1,5 @@
 # The same with the photographs, which have no labels: DAFormer's self-training.
-_base_ = "source-only_rmt_1xb8-400_digits-64.py"
+_base_ = "source-only_rmt_1xb8-800_digits-64.py"
 model = dict(
     type="mmeffvit.DAFormer",
     momentum=0.02,
