@@ -46,7 +46,7 @@ model = dict(
     test_cfg=dict(thing_threshold=0.4, stuff_threshold=0.4),
 )
 
-max_iters = 4000
+max_iters = 3000
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=500)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
