@@ -23,6 +23,7 @@ import torch
 from maintenance.metafiles import read_metafiles
 from mmeffvit import create_backbone, list_backbones
 from mmeffvit.analysis.complexity import count_complexity
+from mmeffvit.analysis.results import write_csv
 from mmeffvit.files import whole_file
 from mmeffvit.models.weights import weights_files
 from mmeffvit.models.zoo import backbone_classes, split_name
@@ -159,10 +160,7 @@ def read_numbers() -> dict[str, Numbers]:
 
 def write_numbers(numbers: Iterable[Numbers]) -> None:
     """Write docs/backbones.csv."""
-    with whole_file(NUMBERS) as scratch, scratch.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [f.name for f in fields(Numbers)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(n.row() for n in numbers)
+    write_csv(NUMBERS, [n.row() for n in numbers], [field.name for field in fields(Numbers)])
 
 
 def table(numbers: Mapping[str, Numbers]) -> str:
@@ -224,7 +222,7 @@ def picture(numbers: Mapping[str, Numbers]) -> Figure:
         )
     axes.set_xscale("log")
     ticks = [0.5, 1, 2, 5, 10, 20]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("multiply-accumulates of the backbone at 224x224, in billions (measured)")
     axes.set_ylabel("top-1 on ImageNet-1K in percent (published)")

@@ -24,6 +24,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for custom_imports
 
 from mmeffvit import compat
+from mmeffvit.analysis.results import write_csv
 from mmeffvit.checkpoint import read_checkpoint
 from mmeffvit.files import whole_file
 
@@ -93,13 +94,6 @@ def read_rows(file):
         return list(csv.DictReader(lines))
 
 
-def write_rows(file, rows):
-    with whole_file(file) as scratch, scratch.open("w", newline="") as lines:
-        writer = csv.DictWriter(lines, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def table(rows):
     """Means over seeds, in Markdown."""
     classes = [name for name in rows[0] if name not in ("method", "seed", "mIoU")]
@@ -150,7 +144,7 @@ def main(argv=None):
         found["mIoU"] = np.nanmean(list(found.values()))
         found = {name: f"{value:.2f}" for name, value in found.items()}
         rows.append({"method": method, "seed": seed, **found})
-        write_rows(file, rows)
+        write_csv(file, rows, list(rows[0]))
         print(f"{method}, seed {seed}: mIoU {found['mIoU']}", flush=True)
     print(table([row for row in rows if row["method"] in args.methods]))
     runs = []

@@ -6,9 +6,10 @@ import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
 
+from maintenance.swap_zoo.measured import measured_once
 from mmeffvit.engine.launch import load_config
 from mmeffvit.models.zoo import backbone_classes
-from mmeffvit.swap import SwapError, api, plan_swap
+from mmeffvit.swap import SwapError, plan_swap
 from mmeffvit.testing import small_arch
 
 METHODS = {
@@ -35,16 +36,7 @@ def small(family):
 @pytest.fixture(scope="module")
 def configs():
     """Of all methods; what they have now is measured once, not for every family."""
-    measure, measured = api.measure_backbone, {}
-
-    def once(config, *args, **kwargs):
-        key = str(config), str(args), str(kwargs)
-        if key not in measured:
-            measured[key] = measure(config, *args, **kwargs)
-        return measured[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api, "measure_backbone", once)
+    with measured_once({}):
         yield {method: load_config(path) for method, path in METHODS.items()}
 
 

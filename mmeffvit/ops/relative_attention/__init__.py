@@ -69,10 +69,7 @@ def relative_attention(
         raise ValueError(f"window must be (rows, columns), both positive, or None: {window}")
     rows, columns = q.shape[1:3] if window is None else window
     for name, table in (("gain", gain), ("bias", bias), ("factor", factor)):
-        if table is not None and (
-            table.dim() != 3
-            or (table.shape[0], *table.shape[1:]) != (q.shape[3], 2 * rows - 1, 2 * columns - 1)
-        ):
+        if table is not None and table.shape != (q.shape[3], 2 * rows - 1, 2 * columns - 1):
             # text that is made before it is needed would fix the sizes of a compiled graph
             raise ValueError(
                 f"{name} must be (h, 2 r - 1, 2 c - 1) with h = {q.shape[3]} heads and windows of "
