@@ -161,10 +161,15 @@ class Network(BaseModule):
     def adapt_weight(self, name: str, value: Tensor) -> Tensor | None:
         """A weight of another shape, made to fit the parameter `name`; None if it cannot be.
 
-        A network whose tables depend on a size (of an image, a window) resizes them here. It is
-        asked when weights are loaded, and when a variant is recognised.
+        A network whose tables depend on a size (of an image, a window) resizes them here: those of
+        layers that say how, as `PositionTable` does by ``fitted``; others in a class of its own. It
+        is asked when weights are loaded, and when a variant is recognised.
         """
-        return None
+        owner, _, own_name = name.rpartition(".")
+        if not owner or own_name != "table":
+            return None
+        layer = self.get_submodule(owner)
+        return layer.fitted(value) if hasattr(layer, "fitted") else None
 
     def fitted(self, name: str, value: Tensor, own: Tensor) -> Tensor | None:
         """`value` itself if it has the shape of `own`, else what :meth:`adapt_weight` makes."""

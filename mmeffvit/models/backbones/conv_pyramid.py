@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from mmeffvit.layers import (
     Block,
@@ -18,7 +18,6 @@ from mmeffvit.layers import (
     ConvStem,
     DepthwiseConv2d,
     LayerNorm2d,
-    PositionTable,
 )
 from mmeffvit.models.backbones.base import one_per_block
 from mmeffvit.models.backbones.pyramid import Pyramid
@@ -152,10 +151,3 @@ class PyramidViT(ConvPyramid):
         depth = self.arch["depths"][stage]
         config = one_per_block(f"ffns[{stage}]", of_stage, depth)[index]
         return MODELS.build({**config, "dim": dim, "hidden_dim": hidden_dim})
-
-    def adapt_weight(self, name: str, value: Tensor) -> Tensor | None:
-        owner, _, own_name = name.rpartition(".")
-        module = self.get_submodule(owner)
-        if isinstance(module, PositionTable) and own_name == "table":
-            return module.fitted(value)
-        return None

@@ -221,11 +221,6 @@ class CrossViT(BaseBackbone):
             return "an exchange of class tokens that maps do without"
         return super().may_be_missing(name)
 
-    def adapt_weight(self, name: str, value: Tensor) -> Tensor | None:
-        if name.endswith("position.table"):
-            return self.embeddings[name.split(".")[1]].position.fitted(value)
-        return None
-
     def _image_of(self, branch: int, image: Tensor) -> Tensor:
         if self.mode == "dense":
             bottom, right = (-side % self.stage_strides[branch] for side in image.shape[-2:])

@@ -218,9 +218,6 @@ class PlainViT(BaseBackbone):
             *norms,
         ]
 
-    def adapt_weight(self, name: str, value: Tensor) -> Tensor | None:
-        return self.position.fitted(value) if name == "position.table" else None
-
     def embed(self, image: Tensor) -> Tensor:
         """Images to the map that the first block gets, without extra tokens."""
         return self.position(self.patch_embed(map_layout(self.pad_image(image))))

@@ -197,8 +197,3 @@ class SReT(Pyramid):
 
     def make_head(self, num_classes: int) -> nn.Module:
         return PooledNormClassifier(self.out_channels[-1], num_classes, eps=1e-6)
-
-    def adapt_weight(self, name: str, value: Tensor) -> Tensor | None:
-        if name == "stages.1.downsample.position.table":
-            return self.stages[1].downsample.position.fitted(value)
-        return None

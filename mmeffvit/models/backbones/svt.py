@@ -234,11 +234,6 @@ class SVT(Pyramid):
         heads, ratio = self.arch["num_heads"][-1], self.arch["mlp_ratios"][-1]
         return ClassBlockClassifier(self.out_channels[-1], num_classes, heads, ratio, token_labels)
 
-    def adapt_weight(self, name: str, value: Tensor) -> Tensor | None:
-        if name.endswith(".gate.table"):
-            return self.get_submodule(name.removesuffix(".table")).fitted(value)
-        return None
-
     def reset_parameters(self) -> None:
         """Linear layers are normal of std 0.02, convolutions by their fan-out; no bias."""
         for module in self.modules():

@@ -199,12 +199,10 @@ class ViTCoMer(BaseBackbone):
         return frozen
 
     def adapt_weight(self, name: str, value: Tensor) -> Tensor | None:
-        if name == "position.table":
-            return self.position.fitted(value)
         if name == "patch_embed.weight" and value.shape[:2] == self.patch_embed.weight.shape[:2]:
             # DINOv2's patches are of 14 pixels
             return F.interpolate(value, (16, 16), mode="bicubic", align_corners=False)
-        return None
+        return super().adapt_weight(name, value)
 
     def may_be_ignored(self, name: str) -> str | None:
         if re.match(r"interactions\.\d+\.(mrfp\.|(cti_toc|extra_CTIs\.\d+)\.\w+_norm)", name):
