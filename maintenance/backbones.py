@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import fnmatch
-import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -21,12 +20,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from maintenance.metafiles import read_metafiles
+from maintenance.pages import fill, markdown
 from mmeffvit import create_backbone, list_backbones
 from mmeffvit.analysis.complexity import count_complexity
 from mmeffvit.analysis.results import write_csv
-from mmeffvit.files import whole_file
 from mmeffvit.models.weights import weights_files
 from mmeffvit.models.zoo import backbone_classes, split_name
+from mmeffvit.visualization.files import save_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +70,6 @@ HEADINGS = (
     "published top-1",
     "read in",
 )
-_BLOCK = re.compile(r"(<!-- backbones -->\n).*?(<!-- /backbones -->)", re.DOTALL)
 _NONE = "—"
 
 
@@ -115,21 +114,16 @@ class Numbers:
     @classmethod
     def from_row(cls, row: Mapping[str, str]) -> Numbers:
         """Of a row of the CSV."""
-        several = ("strides", "channels")
-        values = {k: tuple(map(int, row[k].split())) for k in several}
-        counts = {
-            field.name: int(row[field.name])
-            for field in fields(cls)
-            if field.name not in ("name", *several)
-        }
-        return cls(row["name"], **counts, **values)
+        name, *counts, strides, channels = (row[field.name] for field in fields(cls))
+        several = (tuple(map(int, numbers.split())) for numbers in (strides, channels))
+        return cls(name, *map(int, counts), *several)
 
     def row(self) -> dict[str, str]:
         """For the CSV."""
-        values = asdict(self)
-        for key in ("strides", "channels"):
-            values[key] = " ".join(map(str, values[key]))
-        return {key: str(value) for key, value in values.items()}
+        return {
+            key: " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            for key, value in asdict(self).items()
+        }
 
 
 def published_accuracies() -> dict[str, tuple[float, str]]:
@@ -166,12 +160,12 @@ def write_numbers(numbers: Iterable[Numbers]) -> None:
 def table(numbers: Mapping[str, Numbers]) -> str:
     """The table in Markdown: families in the order of their names, variants from small to large."""
     accuracies = published_accuracies()
-    lines = [HEADINGS, ("---",) * len(HEADINGS)]
+    rows = []
     for family, cls in sorted(backbone_classes().items()):
         of_family = [numbers[f"{family}-{variant}"] for variant in cls.arch_zoo]
         for n in sorted(of_family, key=lambda n: n.macs):
             accuracy, source = accuracies.get(n.name, (_NONE, ""))
-            lines.append(
+            rows.append(
                 (
                     _linked(n.name, family),
                     f"{n.parameters / 1e6:.2f}",
@@ -184,7 +178,7 @@ def table(numbers: Mapping[str, Numbers]) -> str:
                     source,
                 )
             )
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return markdown(HEADINGS, rows)
 
 
 def comparable(accuracies: Mapping[str, tuple[float, str]]) -> list[str]:
@@ -209,7 +203,7 @@ def picture(numbers: Mapping[str, Numbers]) -> Figure:
     families: dict[str, list[str]] = {}
     for name in sorted(names, key=lambda name: numbers[name].macs):
         families.setdefault(split_name(name)[0], []).append(name)
-    figure = Figure(figsize=(10, 6.2), layout="constrained")
+    figure = Figure(figsize=(10, 6.2), dpi=110, layout="constrained")
     axes = figure.subplots()
     colours = colormaps["tab20"].colors
     for i, (family, members) in enumerate(sorted(families.items())):
@@ -247,11 +241,8 @@ def main() -> None:
         write_numbers(numbers[n] for n in names if n in numbers)
         left = (time.monotonic() - start) / done * (len(missing) - done)
         print(f"[{done}/{len(missing)}, {left:.0f} s left] {name}", flush=True)
-    text = PAGE.read_text()
-    with whole_file(PAGE) as scratch:
-        scratch.write_text(_BLOCK.sub(lambda m: m[1] + table(numbers) + m[2], text))
-    with whole_file(PICTURE) as scratch:
-        picture(numbers).savefig(scratch, dpi=110, format="jpg")
+    fill(PAGE, "backbones", table(numbers))
+    save_picture(picture(numbers), PICTURE)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ python -m maintenance.mixers    # writes the table between the markers of the pa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maintenance.pages import fill, markdown
 from mmeffvit.analysis.complexity import count_complexity
-from mmeffvit.files import whole_file
 from mmeffvit.layers import MapContext, TokenMixer
 from mmeffvit.layers.points.attention import PointAttention
 from mmeffvit.registry import MODELS
@@ -44,7 +43,6 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "URPEMixer": [{}, {"window_size": None, "grid_size": (32, 32)}],
 }
 HEADINGS = ("mixer", "parameters", "MACs (M)", "times 4", "reads", "of tokens", "points")
-_BLOCK = re.compile(r"(<!-- mixers -->\n).*?(<!-- /mixers -->)", re.DOTALL)
 
 
 def build(config: Mapping[str, Any]) -> TokenMixer:
@@ -114,14 +112,11 @@ def rows() -> list[tuple[str, ...]]:
 
 def table() -> str:
     """The table in Markdown."""
-    lines = [HEADINGS, ("---",) * len(HEADINGS), *rows()]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return markdown(HEADINGS, rows())
 
 
 def main() -> None:
-    text = PAGE.read_text()
-    with whole_file(PAGE) as scratch:
-        scratch.write_text(_BLOCK.sub(lambda match: match[1] + table() + match[2], text))
+    fill(PAGE, "mixers", table())
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from maintenance.metafiles import TASKS, Collection, Model
+from maintenance.pages import markdown
 
 _BLOCK = re.compile(r"(<!-- model-zoo: (.+?) -->\n).*?(<!-- /model-zoo -->)", re.DOTALL)
 
@@ -114,7 +115,7 @@ def _overview(collections: list[Collection], link: _Link) -> str:
             )
             first = ["", ""]
     head = ["", "paper", "configs", "parameters", "MACs at 224x224", "published G"]
-    return _markdown([*head, "published ImageNet-1K top-1"], rows)
+    return markdown([*head, "published ImageNet-1K top-1"], rows)
 
 
 def _backbone(model: Model) -> str:
@@ -151,7 +152,7 @@ def _table(models: list[Model], link: _Link) -> str:
                 *(str(model.results.get(key, _NONE)) for key in reached),
             ]
         )
-    return _markdown(head, rows)
+    return markdown(head, rows)
 
 
 def _costs(model: Model, fvcore: bool) -> list[str]:
@@ -182,8 +183,3 @@ def _published(model: Model, keys: Iterable[str]) -> list[str]:
 
 def _billions(count: int, decimals: int) -> str:
     return f"{count / 1e9:.{decimals}f}"
-
-
-def _markdown(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

@@ -72,7 +72,7 @@ def write_csv(
         writer.writerows(rows)
 
 
-def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
+def read_csv(path: str | os.PathLike, columns: Sequence[str] = COLUMNS) -> list[dict[str, str]]:
     """Read what `write_csv` wrote.
 
     Raises:
@@ -80,7 +80,7 @@ def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
     """
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
+        if tuple(reader.fieldnames or ()) != tuple(columns):
             raise ValueError(f"{path} is not a benchmark of this version: its columns are others")
         return list(reader)
 

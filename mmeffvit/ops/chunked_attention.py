@@ -82,7 +82,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tenso
     return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
-def _buffer(memory: Tensor, *shape: int) -> Tensor:
+def buffer(memory: Tensor, *shape: int) -> Tensor:
     """The start of a flat piece of memory as a contiguous tensor."""
     return memory[: math.prod(shape)].view(shape)
 
@@ -114,7 +114,7 @@ class _ChunkedAttention(torch.autograd.Function):
             for start in range(0, tokens, size):
                 rows = slice(start, start + size)
                 queries = q[:, rows, some].transpose(1, 2)
-                added = _buffer(memory, queries.shape[1], mask.samples, queries.shape[2], tokens)
+                added = buffer(memory, queries.shape[1], mask.samples, queries.shape[2], tokens)
                 mask.write(added, start, some)
                 chunk = attend(queries, keys, values, added.transpose(0, 1), scale)
                 out[:, rows, some] = chunk.transpose(1, 2)
@@ -163,7 +163,7 @@ def _gradients(
             rows = slice(start, start + size)
             queries, grad_out = all_queries[:, rows], all_grads[:, rows]
             shape = (*queries.shape[:2], tokens)
-            logits, weights = (_buffer(m, *shape) for m in memory)
+            logits, weights = (buffer(m, *shape) for m in memory)
             mask.write(logits.unflatten(0, (-1, batch)), start, some)
             logits.baddbmm_(queries, keys.transpose(1, 2))
             torch.softmax(logits, -1, out=weights)

@@ -18,8 +18,8 @@ from mmeffvit.swap.library import is_plain, library_backbone
 from mmeffvit.swap.measure import Level, build_measured
 from mmeffvit.swap.replacement import (
     Replacement,
+    by_doubling,
     from_one_stride,
-    has_branches,
     once,
     out_indices,
     out_levels,
@@ -91,7 +91,7 @@ def _new_backbone(
     config = {"type": f"mmeffvit.{cls.__name__}"}
     asked = arguments.pop("out_indices", None)
     ours = _build(name, cls, arguments).stage_strides
-    if len(set(ours)) == 1 or has_branches(ours):
+    if len(set(ours)) == 1 or not by_doubling(ours):
         if asked is not None:
             arguments["out_indices"] = asked
         build = partial(_build, name, cls)

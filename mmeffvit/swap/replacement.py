@@ -121,7 +121,7 @@ def from_one_stride(
         The network, what takes which places, and the neck, if one is needed.
     """
     strides = build({k: v for k, v in arguments.items() if k != "out_indices"}).stage_strides
-    depth, branches = len(strides), has_branches(strides)
+    depth, branches = len(strides), not by_doubling(strides)
     wanted = tuple(levels[index].stride for index in read)
     if branches:
         arguments.setdefault("out_indices", tuple(range(depth)))
@@ -131,7 +131,7 @@ def from_one_stride(
         arguments["out_indices"] = tuple(depth * (i + 1) // count - 1 for i in range(count))
     network = build(arguments)
     indices, channels, stride = network.out_indices, network.out_channels, network.out_strides[-1]
-    if has_branches((stride, *wanted)):
+    if not by_doubling((stride, *wanted)):
         raise SwapError(
             f"out_indices={indices} of {name} end with a map of stride {stride}, of which no map "
             f"of stride {_listed(wanted)} can be made by doubling or halving; leave it out."
@@ -160,9 +160,9 @@ def from_one_stride(
     return network, tuple(maps), neck
 
 
-def has_branches(strides: Sequence[float]) -> bool:
-    """Whether maps of these strides are no powers of two apart, so that none is made of another."""
-    return any(not math.log2(stride / strides[0]).is_integer() for stride in strides)
+def by_doubling(strides: Sequence[float]) -> bool:
+    """Whether strides are powers of two apart, so that maps of one become those of another."""
+    return all(math.log2(stride / strides[0]).is_integer() for stride in strides)
 
 
 def once(indices: Sequence[int]) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mmeffvit import deploy, runtime
 from mmeffvit.analysis import deployment
+from mmeffvit.analysis.results import ENVIRONMENT_COLUMNS, write_csv
 from mmeffvit.checkpoint import write_checkpoint
 from mmeffvit.deploy.agreement import predict
 from mmeffvit.deploy.evaluation import build_dataset, evaluate, images_of
@@ -175,7 +176,8 @@ def deployed(quantized, tmp_path_factory):
     )
     for name, end in (("digits", ""), ("int8", "_int8")):
         shutil.copyfile(quantized / f"{name}.onnx", folder / f"small{end}.onnx")
-    (folder / "table.csv").write_text("model,form\nother,PyTorch\n")
+    columns = (*deployment.COLUMNS, *ENVIRONMENT_COLUMNS, "command")
+    write_csv(folder / "table.csv", [{"model": "other", "form": "PyTorch"}], columns)
     arguments = (config, quantized / "weights.pth", "--out", folder / "table.csv")
     with pytest.MonkeyPatch.context() as patch, runs.main("analysis/deployment.py") as main:
         patch.setattr(deployment, "_FACTORS", (1, 1))  # the file takes one size

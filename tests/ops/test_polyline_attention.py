@@ -268,7 +268,7 @@ def test_no_mask_or_weight_is_whole(decomposed):
     buffers of the chunks are asked for.
     """
     kept, buffers = {}, []
-    make = chunked_attention._buffer
+    make = chunked_attention.buffer
     with (
         torch.autograd.graph.saved_tensors_hooks(
             lambda t: (kept.update({t.untyped_storage().data_ptr(): t}), t)[1], lambda t: t
@@ -276,7 +276,7 @@ def test_no_mask_or_weight_is_whole(decomposed):
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(
-            chunked_attention, "_buffer", lambda *a: (buffers.append(a[0].numel()), make(*a))[1]
+            chunked_attention, "buffer", lambda *a: (buffers.append(a[0].numel()), make(*a))[1]
         )
         tensors = [t.requires_grad_() for t in inputs(40, 32, heads=2, batch=1)]
         out = polyline_attention(*tensors, decomposed=decomposed)

@@ -10,7 +10,6 @@ models stay. The exported files lie beside it. Needs the extra 'onnx'.
 """
 
 import argparse
-import csv
 import shlex
 import sys
 from pathlib import Path
@@ -57,13 +56,15 @@ def main(argv=None):
 
     from mmeffvit.analysis import deployment
     from mmeffvit.analysis.benchmark import describe_environment
-    from mmeffvit.analysis.results import ENVIRONMENT_COLUMNS, write_csv
+    from mmeffvit.analysis.results import ENVIRONMENT_COLUMNS, read_csv, write_csv
     from mmeffvit.engine import launch
     from mmeffvit.engine.inference import Predictor
 
     torch.set_num_threads(args.threads)
     cfg = launch.load_config(args.config)
     launch.apply_options(cfg, args.cfg_options)
+    columns = (*deployment.COLUMNS, *ENVIRONMENT_COLUMNS, "command")
+    kept = read_csv(args.out, columns) if args.out.exists() else []
     args.out.parent.mkdir(parents=True, exist_ok=True)
     print("exporting and quantising ...", file=sys.stderr, flush=True)
     found = deployment.Deployment(
@@ -79,21 +80,18 @@ def main(argv=None):
     command = shlex.join(["python", "tools/analysis/deployment.py", *(argv or sys.argv[1:])])
     known = {"command": command, **describe_environment()}
     rows, others = {row["form"]: row | known for row in found.rows()}, []
-    if args.out.exists():
-        with args.out.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if row["model"] != found.name:
-                    others.append(row)
-                elif args.resume:
-                    rows[row["form"]] = row
-    for part, columns in deployment.PARTS.items():
-        if any(row[column] for row in rows.values() for column in columns):
+    for row in kept:
+        if row["model"] != found.name:
+            others.append(row)
+        elif args.resume:
+            rows[row["form"]] = row
+    for part, own in deployment.PARTS.items():
+        if any(row[column] for row in rows.values() for column in own):
             print(f"{part}: already in {args.out}", file=sys.stderr)
             continue
         print(f"{part} ...", file=sys.stderr, flush=True)
         for form, values in found.measure(part).items():
             rows[form] |= values
-        columns = (*deployment.COLUMNS, *ENVIRONMENT_COLUMNS, "command")
         write_csv(args.out, [*others, *rows.values()], columns)
     for row in rows.values():
         shown = (f"{name} {row[name]}" for name in deployment.COLUMNS[1:] if row[name])

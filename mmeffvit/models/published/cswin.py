@@ -13,28 +13,16 @@ WEIGHTS = (
             f"ImageNet-{task}",
             _LICENCE,
             url=f"{_RELEASES}/v0.1.0/{file}.pth",
-            figures=figures,
+            figures={} if top1 is None else {"top-1": top1},
         )
-        for variant, tag, task, file, figures in (
-            ("tiny", "in1k", "1K classifier", "cswin_tiny_224", {"top-1": 82.8}),
-            ("small", "in1k", "1K classifier", "cswin_small_224", {"top-1": 83.6}),
-            ("base", "in1k", "1K classifier", "cswin_base_224", {"top-1": 84.2}),
-            ("large", "in1k", "1K classifier", "cswin_large_224", {"top-1": 86.5}),
-            ("large", "in22k", "22K classifier", "cswin_large_22k_224", {}),
-            (
-                "base-384",
-                "in1k",
-                "1K classifier, 384x384",
-                "cswin_base_384",
-                {"top-1": 85.5},
-            ),
-            (
-                "large-384",
-                "in1k",
-                "1K classifier, 384x384",
-                "cswin_large_384",
-                {"top-1": 87.5},
-            ),
+        for variant, tag, task, file, top1 in (
+            ("tiny", "in1k", "1K classifier", "cswin_tiny_224", 82.8),
+            ("small", "in1k", "1K classifier", "cswin_small_224", 83.6),
+            ("base", "in1k", "1K classifier", "cswin_base_224", 84.2),
+            ("large", "in1k", "1K classifier", "cswin_large_224", 86.5),
+            ("large", "in22k", "22K classifier", "cswin_large_22k_224", None),
+            ("base-384", "in1k", "1K classifier, 384x384", "cswin_base_384", 85.5),
+            ("large-384", "in1k", "1K classifier, 384x384", "cswin_large_384", 87.5),
         )
     ),
     *(

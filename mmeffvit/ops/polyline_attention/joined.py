@@ -131,7 +131,7 @@ class _Queries:
 
 
 def _as_buffer(piece: Tensor, heads: int, rows: int, columns: int, height: int, width: int):
-    flat = chunks._buffer(piece, heads, rows * columns, height * width)
+    flat = chunks.buffer(piece, heads, rows * columns, height * width)
     return _Buffer(flat, flat.unflatten(2, (height, width)), flat.unflatten(1, (rows, columns)))
 
 

@@ -57,7 +57,7 @@ class _Lines:
             for query in range(0, size, queries):
                 some = slice(query, min(query + queries, size))
                 shape = lines.stop - line, some.stop - query, size
-                buffers = [chunks._buffer(piece, *shape) for piece in self.memory]
+                buffers = [chunks.buffer(piece, *shape) for piece in self.memory]
                 sums = self.sums[lines]
                 torch.sub(sums[:, some, None], sums[:, None], out=buffers[0]).abs_()
                 yield lines, some, buffers

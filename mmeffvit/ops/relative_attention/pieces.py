@@ -85,4 +85,4 @@ class Memory:
     def of(self, piece: Piece) -> list[Tensor]:
         """Buffers of (h', B', rows, columns, H, W)."""
         shape = self._shape(piece)
-        return [chunks._buffer(memory, *shape) for memory in self.memory]
+        return [chunks.buffer(memory, *shape) for memory in self.memory]

@@ -43,13 +43,12 @@ def set_small_data(draft: Draft, num_images: int, steps: int | None = None) -> N
     unit = "max_iters" if "max_iters" in train else "max_epochs"
     if unit not in train:
         raise SwapError("recipe='small-data' needs train_cfg.max_epochs or train_cfg.max_iters.")
-    gpus = int(os.environ.get("WORLD_SIZE", 1))
-    batch = draft.get(("train_dataloader", "batch_size")) or 1
+    gpus, batch = _gpus(), _batch(draft)
     fitting = max(1, min(batch, num_images // (_BATCHES * gpus)))
     draft.set(("train_dataloader", "batch_size"), fitting, f"{num_images} images to train on")
     accumulated = draft.get(("optim_wrapper", "accumulative_counts")) or 1
     _scale_rate(draft, batch, fitting * gpus * accumulated, fitting / batch)
-    per_epoch = max(1, math.ceil(num_images * _repeats(draft) / (fitting * gpus)))
+    per_epoch = _per_epoch(draft, num_images, fitting * gpus)
     old, iterations = train[unit], steps * accumulated
     new = iterations if unit == "max_iters" else max(1, round(iterations / per_epoch))
     why = f"about {steps} optimizer steps, {per_epoch} batches an epoch"
@@ -73,9 +72,7 @@ def notes_of_kept_schedule(draft: Draft, num_images: int) -> list[str]:
     train = draft.get(("train_cfg",)) or {}
     iterations = train.get("max_iters")
     if iterations is None and "max_epochs" in train:
-        batch = draft.get(("train_dataloader", "batch_size")) or 1
-        batch *= int(os.environ.get("WORLD_SIZE", 1))
-        iterations = train["max_epochs"] * max(1, math.ceil(num_images * _repeats(draft) / batch))
+        iterations = train["max_epochs"] * _per_epoch(draft, num_images, _batch(draft) * _gpus())
     schedulers = draft.get(("param_scheduler",)) or []
     schedulers = [schedulers] if isinstance(schedulers, Mapping) else schedulers
     ends = [s["end"] for s in schedulers if _warms_up(s) and not s.get("by_epoch", True)]
@@ -91,6 +88,20 @@ def notes_of_kept_schedule(draft: Draft, num_images: int) -> list[str]:
 def _warms_up(scheduler: Mapping[str, Any]) -> bool:
     kinds = ("LinearLR", "ConstantLR", "QuadraticWarmupLR")
     return type_name(scheduler) in kinds and not scheduler.get("begin") and "end" in scheduler
+
+
+def _gpus() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def _batch(draft: Draft) -> int:
+    """Images on each GPU."""
+    return draft.get(("train_dataloader", "batch_size")) or 1
+
+
+def _per_epoch(draft: Draft, num_images: int, batch: int) -> int:
+    """Batches of an epoch."""
+    return max(1, math.ceil(num_images * _repeats(draft) / batch))
 
 
 def _repeats(draft: Draft) -> int:
