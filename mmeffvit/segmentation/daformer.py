@@ -8,65 +8,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
-from mmseg.models.decode_heads.aspp_head import ASPPModule
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from mmseg.models.decode_heads.sep_aspp_head import DepthwiseSeparableASPPModule
 from mmseg.models.losses import accuracy
 from torch import Tensor, nn
 
 from mmeffvit.errors import did_you_mean
 from mmeffvit.registry import MODELS
+from mmeffvit.segmentation.daformer_fusion import (
+    ContextFusion,
+    InterlacedFusion,
+    LinearEmbedding,
+)
 
-
-class LinearEmbedding(nn.Module):
-    """A linear layer per pixel, no norm: (B, C, H, W) to (B, E, H, W)."""
-
-    def __init__(self, in_channels: int, embed_dims: int):
-        super().__init__()
-        self.proj = nn.Linear(in_channels, embed_dims)
-
-    def forward(self, x: Tensor) -> Tensor:
-        # as a convolution, which needs no transposed copy
-        return F.conv2d(x, self.proj.weight[..., None, None], self.proj.bias)
-
-
-class ContextFusion(nn.Module):
-    """Convolutions of several dilations side by side, and one that joins them.
-
-    Args:
-        in_channels: Of the joined levels.
-        channels: Of each branch, and of the result.
-        dilations: One branch each; 1 is a 1x1 convolution.
-        separable: Depthwise 3x3 and 1x1 convolutions in place of 3x3 ones.
-        norm_cfg: Of all.
-        act_cfg: Of all.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        dilations: Sequence[int],
-        separable: bool,
-        norm_cfg: dict,
-        act_cfg: dict,
-    ):
-        super().__init__()
-        branches = DepthwiseSeparableASPPModule if separable else ASPPModule
-        self.aspp_modules = branches(
-            dilations=dilations,
-            in_channels=in_channels,
-            channels=channels,
-            conv_cfg=None,
-            norm_cfg=norm_cfg,
-            act_cfg=act_cfg,
-        )
-        self.bottleneck = ConvModule(
-            len(dilations) * channels, channels, 3, padding=1, norm_cfg=norm_cfg, act_cfg=act_cfg
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.bottleneck(torch.cat(self.aspp_modules(x), 1))
+#: what makes one map of the joined levels
+FUSIONS = ("sepaspp", "aspp", "conv1", "isa", "bottleneck")
 
 
 @MODELS.register_module()
@@ -81,13 +36,18 @@ class DAFormerHead(BaseDecodeHead):
         in_channels: Channels of the maps, fine to coarse.
         embed_dims: Channels of each embedded level.
         channels: Of the fusion.
-        fusion: ``'sepaspp'``, depthwise dilated convolutions; ``'aspp'``, whole ones; ``'conv1'``,
-            one 1x1 convolution.
-        dilations: Of the branches.
+        fusion: What sees all levels (table 7 of the paper). ``'sepaspp'``, DAFormer's: depthwise
+            dilated convolutions; ``'aspp'``: whole ones; ``'conv1'``: one 1x1 convolution;
+            ``'isa'``: sparse attention, see `InterlacedFusion`; ``'bottleneck'``: ``'conv1'``, and
+            ``'sepaspp'`` on the last level alone, which is resized to the finest stride before.
+        dilations: Of the branches of ``'sepaspp'``, ``'aspp'`` and ``'bottleneck'``.
+        image_pool: Another branch for these: the mean of the map.
+        context: Another branch for these: config of a layer of `in_channels` and `out_channels`.
+        relation_channels: Of queries and keys of ``'isa'``.
         **kwargs: Of mmseg's `BaseDecodeHead`.
 
     Raises:
-        ValueError: The fusion is another.
+        ValueError: The fusion is another, or has no branches where one is asked for.
     """
 
     def __init__(
@@ -97,6 +57,9 @@ class DAFormerHead(BaseDecodeHead):
         channels: int = 256,
         fusion: str = "sepaspp",
         dilations: Sequence[int] = (1, 6, 12, 18),
+        image_pool: bool = False,
+        context: dict[str, Any] | None = None,
+        relation_channels: int = 256,
         **kwargs: Any,
     ):
         kwargs = {
@@ -108,25 +71,44 @@ class DAFormerHead(BaseDecodeHead):
             **kwargs,
         }
         super().__init__(in_channels=list(in_channels), channels=channels, **kwargs)
-        self.embed_layers = nn.ModuleDict(
-            {str(i): LinearEmbedding(dim, embed_dims) for i, dim in enumerate(in_channels)}
-        )
-        joined = len(in_channels) * embed_dims
+        _check_fusion(fusion, image_pool or context is not None)
+        self.fusion = fusion
         options = {"norm_cfg": self.norm_cfg, "act_cfg": self.act_cfg}
-        known = ("sepaspp", "aspp", "conv1")
-        if fusion not in known:
-            raise ValueError(
-                f"fusion is {fusion!r}; it must be one of {', '.join(known)}"
-                f"{did_you_mean(fusion, known)}"
+
+        branches = {
+            "dilations": dilations,
+            "separable": fusion != "aspp",
+            "image_pool": image_pool,
+            "context": context,
+            **options,
+        }
+        embeddings = [LinearEmbedding(dim, embed_dims) for dim in in_channels]
+        if fusion == "bottleneck":
+            embeddings[-1] = nn.Sequential(
+                nn.Conv2d(in_channels[-1], embed_dims, 1),
+                ContextFusion(embed_dims, embed_dims, **branches),
             )
-        if fusion == "conv1":
+        self.embed_layers = nn.ModuleDict({str(i): m for i, m in enumerate(embeddings)})
+        joined = len(in_channels) * embed_dims
+        if fusion in ("conv1", "bottleneck"):
             self.fuse_layer = ConvModule(joined, channels, 1, **options)
+        elif fusion == "isa":
+            self.fuse_layer = InterlacedFusion(joined, channels, relation_channels, **options)
         else:
-            separable = fusion == "sepaspp"
-            self.fuse_layer = ContextFusion(joined, channels, dilations, separable, **options)
+            self.fuse_layer = ContextFusion(joined, channels, **branches)
 
     def fuse(self, inputs: Sequence[Tensor]) -> Tensor:
         """Maps of a backbone to (B, channels, H, W), of the size of the first."""
+        inputs = [*inputs]
+        if self.fusion == "bottleneck":
+            # to the stride of the first map; its sides may still be others
+            factor = 2.0 ** (len(inputs) - 1)
+            inputs[-1] = F.interpolate(
+                inputs[-1],
+                scale_factor=factor,
+                mode="bilinear",
+                align_corners=self.align_corners,
+            )
         maps = [layer(x) for layer, x in zip(self.embed_layers.values(), inputs, strict=True)]
         size = maps[0].shape[-2:]
         finer = (
@@ -164,3 +146,16 @@ class DAFormerHead(BaseDecodeHead):
             found[loss.loss_name] = found.get(loss.loss_name, 0) + value
         found["acc_seg"] = accuracy(logits, labels, ignore_index=self.ignore_index)
         return found
+
+
+def _check_fusion(fusion: str, has_branches: bool) -> None:
+    if fusion not in FUSIONS:
+        raise ValueError(
+            f"fusion is {fusion!r}; it must be one of {', '.join(FUSIONS)}"
+            f"{did_you_mean(fusion, FUSIONS)}"
+        )
+    if has_branches and fusion in ("conv1", "isa"):
+        raise ValueError(
+            f"image_pool and context are branches beside dilated convolutions, and fusion="
+            f"{fusion!r} has none; take 'sepaspp', 'aspp' or 'bottleneck'"
+        )

@@ -1,4 +1,4 @@
-"""Golden file of DAFormer's head: three of its fusions, and the loss with weights of pixels."""
+"""Golden files of DAFormer's head: its fusions, and the loss with weights of pixels."""
 
 from __future__ import annotations
 
@@ -11,22 +11,35 @@ from mmeffvit import compat
 from mmeffvit.registry import MODELS
 from mmeffvit.testing.families.base import GoldenFamily, named
 
+#: variants of a file that are no `fusion` alone
+_VARIANTS = {
+    "sepaspp_pool": {
+        "fusion": "sepaspp",
+        "dilations": (1, 2, 4),
+        "image_pool": True,
+        "context": {
+            "type": "ConvModule",
+            "kernel_size": 3,
+            "padding": 1,
+            "norm_cfg": {"type": "BN"},
+        },
+    }
+}
+
 
 class DAFormerGolden(GoldenFamily):
     family = "daformer"
     system = "DAFormer decode head"
     tolerance = 1e-5
 
-    def build(self, cfg: dict[str, Any], state: dict[str, Tensor], fusion: str) -> nn.Module:
+    def build(self, cfg: dict[str, Any], state: dict[str, Tensor], variant: str) -> nn.Module:
         """The head with weights of the file."""
-        head = MODELS.build(
-            {
-                "type": "mmeffvit.DAFormerHead",
-                "fusion": fusion,
-                **{key: cfg[key] for key in ("in_channels", "embed_dims", "channels")},
-                "num_classes": cfg["num_classes"],
-            }
-        )
+        options = _VARIANTS.get(variant, {"fusion": variant})
+        queries = state.get("fuse_layer.global_relation.query_project.conv.weight")
+        if queries is not None:
+            options = {**options, "relation_channels": len(queries)}
+        sizes = {key: cfg[key] for key in ("in_channels", "embed_dims", "channels", "num_classes")}
+        head = MODELS.build({"type": "mmeffvit.DAFormerHead", **sizes, **options})
         head.load_state_dict(state)
         return head.eval()
 
@@ -39,10 +52,9 @@ class DAFormerGolden(GoldenFamily):
         head = self.build(cfg, named(tensors, "state/"), cfg["variants"][0])
         logits = head(inputs)
         results = {"out/logits": logits, "out/fused": head.fuse(inputs)}
-        for name in ("aspp", "conv1"):
+        for name in cfg["variants"][1:]:
             state = named(tensors, f"variant/{name}/state/")
-            if state:
-                results[f"variant_/{name}/logits"] = self.build(cfg, state, name)(inputs)
+            results[f"variant_/{name}/logits"] = self.build(cfg, state, name)(inputs)
         samples = [
             SegDataSample(gt_sem_seg=PixelData(data=label)) for label in tensors["uda/seg_label"]
         ]
