@@ -31,13 +31,20 @@ class CrossAttention(nn.Module):
         self.kv = nn.Linear(key_dims, 2 * width)
         self.proj = nn.Linear(width, query_dims)
 
-    def forward(self, x: Tensor, other: Tensor, there: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        other: Tensor,
+        there: Tensor | None = None,
+        sees: Tensor | None = None,
+    ) -> Tensor:
         """What tokens read.
 
         Args:
             x: (N, L, C) tokens that ask.
             other: (N, L', C') tokens that are read.
             there: (N, L') booleans, False for what is padding; None where nothing is.
+            sees: (L, L') booleans, which of the others each token may read; None for all.
 
         Returns:
             (N, L, C).
@@ -48,6 +55,8 @@ class CrossAttention(nn.Module):
             for t in self.kv(other).chunk(2, -1)
         )
         mask = None if there is None else there[:, None, None]
+        if sees is not None:
+            mask = sees if mask is None else mask & sees
         out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         return self.proj(out.transpose(1, 2).flatten(2))
 
@@ -93,8 +102,8 @@ class EncoderLayer(nn.Module):
         self.fc1 = nn.Linear(dims, int(mlp_ratio * dims))
         self.fc2 = nn.Linear(int(mlp_ratio * dims), dims)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, L, C) to (N, L, C)."""
+    def forward(self, x: Tensor, sees: Tensor | None = None) -> Tensor:
+        """(N, L, C) to (N, L, C); `sees` as in `CrossAttention`."""
         normed = self.norm1(x)
-        x = x + self.attn(normed, normed)
+        x = x + self.attn(normed, normed, sees=sees)
         return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))

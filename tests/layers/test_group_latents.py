@@ -20,13 +20,16 @@ def test_encoder_equals_its_golden_numbers():
     assert max(errors.values()) < 1e-5 < TOLERANCES["fit"]
 
 
-def read(layer, x, other):
-    """Attention of one set of tokens (L, C) to another, head by head."""
+def read(layer, x, other, hidden=None):
+    """Attention of one set of tokens (L, C) to another but those hidden from it, by head."""
     width = layer.q.out_features
     keys, values = layer.kv(other).split(width, -1)
     heads = []
     for q, k, v in zip(*(t.chunk(layer.num_heads, -1) for t in (layer.q(x), keys, values))):
-        heads.append((q @ k.T * q.shape[-1] ** -0.5).softmax(-1) @ v)
+        logits = q @ k.T * q.shape[-1] ** -0.5
+        if hidden is not None:
+            logits = logits.masked_fill(hidden, -torch.inf)
+        heads.append(logits.softmax(-1) @ v)
     return layer.proj(torch.cat(heads, -1))
 
 
@@ -47,9 +50,13 @@ def literal(mixer, x):
         normed = exchange.norm(first), exchange.other_norm(tokens[-1])
         latents.append(first + read(exchange.attn, *normed))
     every = torch.cat(latents)
+    hidden = torch.zeros(len(every), len(every), dtype=torch.bool)
+    if mixer.causal:
+        for first in range(0, len(every), len(mixer.latents)):
+            hidden[first : first + len(mixer.latents), first + len(mixer.latents) :] = True
     for layer in mixer.layers:
         normed = layer.norm1(every)
-        every = every + read(layer.attn, normed, normed)
+        every = every + read(layer.attn, normed, normed, hidden)
         every = every + layer.fc2(torch.nn.functional.gelu(layer.fc1(layer.norm2(every))))
     out = torch.empty_like(x)
     for place, t, local, own in zip(places, tokens, locals_, every.split(len(mixer.latents))):
@@ -58,10 +65,12 @@ def literal(mixer, x):
     return out
 
 
+@pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("size", [(6, 3), (5, 7), (2, 1)])
-def test_equals_the_formula_group_by_group(size):
+def test_equals_the_formula_group_by_group(size, causal):
     torch.manual_seed(0)
-    mixer = GroupLatentMixer(8, 2, 3, num_latents=2, latent_dims=12, depth=2).double()
+    options = {"num_latents": 2, "latent_dims": 12, "depth": 2, "causal": causal}
+    mixer = GroupLatentMixer(8, 2, 3, **options).double()
     x = torch.randn(2, 8, *size, dtype=torch.float64, requires_grad=True)
     expected = torch.stack([literal(mixer, image) for image in x])
     actual = mixer(x, MapContext.of(x))
@@ -82,6 +91,22 @@ def test_groups_know_of_one_another_and_of_their_place():
     x = torch.randn(1, 8, 2, 2).repeat(1, 1, 2, 3)
     out = mixer(x, MapContext.of(x))
     assert (out[..., :2, :2] - out[..., :2, 2:4]).abs().max() > 1e-6
+
+
+def test_causal_latents_know_nothing_of_later_groups():
+    mixer = GroupLatentMixer(8, 2, 2, causal=True).eval()
+    x = torch.randn(1, 8, 4, 6, requires_grad=True)
+    out = mixer(x, MapContext.of(x))
+    # of the third of six groups, which are counted row by row
+    (gradient,) = torch.autograd.grad(out[0, :, 1, 4].sum(), x)
+    seen = gradient.abs().sum((0, 1)) > 0
+    assert seen[:2].all()
+    assert not seen[2:].any()
+    (gradient,) = torch.autograd.grad(mixer(x, MapContext.of(x))[0, :, 2, 2].sum(), x)
+    seen = gradient.abs().sum((0, 1)) > 0
+    assert seen[:2].all()
+    assert seen[2:, :4].all()
+    assert not seen[2:, 4:].any()
 
 
 def test_drawing():

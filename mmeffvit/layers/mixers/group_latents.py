@@ -36,6 +36,9 @@ class GroupLatentMixer(TokenMixer):
         latent_dims: Channels D of a latent, an even multiple of `num_heads`; C if None.
         depth: Layers in which all latents attend to one another.
         mlp_ratio: Channels of the MLP in these layers over D.
+        causal: Let latents attend to those of their own group and of groups before it, row by row:
+            the paper's mask for sequences. Nothing then depends on a later group. Images have no
+            such order, and the paper leaves it out for them.
 
     Raises:
         ValueError: A size is not positive, or channels do not divide so.
@@ -50,6 +53,7 @@ class GroupLatentMixer(TokenMixer):
         latent_dims: int | None = None,
         depth: int = 1,
         mlp_ratio: float = 4,
+        causal: bool = False,
     ):
         super().__init__(embed_dims, num_heads)
         if min(group_size, num_latents, depth) < 1:
@@ -64,6 +68,7 @@ class GroupLatentMixer(TokenMixer):
                 f"{latent_dims} and {num_heads}"
             )
         self.group_size = group_size
+        self.causal = causal
         self.latents = nn.Parameter(torch.empty(num_latents, latent_dims))
         nn.init.trunc_normal_(self.latents, std=0.02)
         self.local = CrossAttention(embed_dims, embed_dims, num_heads)
@@ -90,6 +95,14 @@ class GroupLatentMixer(TokenMixer):
             lambda: build_table(_real_tokens, context.size, self.group_size, context.device),
         )
 
+    def _groups_before(self, context: MapContext, groups: int) -> Tensor:
+        """(G m, G m) booleans: whether a latent's group is another's, or before it."""
+        count = self.latents.shape[0]
+        return context.structure(
+            ("latents of groups before", self.group_size, count),
+            lambda: build_table(_earlier, groups, count, context.device),
+        )
+
     def forward(self, x: Tensor, context: MapContext) -> Tensor:
         batch, group = x.shape[0], (self.group_size, self.group_size)
         tokens = to_groups(x.permute(0, 2, 3, 1), group, 1).flatten(0, 1)  # (B G, n, C)
@@ -103,8 +116,9 @@ class GroupLatentMixer(TokenMixer):
         latents = latents.flatten(0, 1)
         latents = latents + self.read(latents, tokens, there)
         latents = latents.unflatten(0, (batch, -1)).flatten(1, 2)
+        sees = self._groups_before(context, counts[0]) if self.causal else None
         for layer in self.layers:
-            latents = layer(latents)
+            latents = layer(latents, sees)
         latents = latents.unflatten(1, counts).flatten(0, 1)
         out = local + self.write(tokens, latents)
         return from_groups(out.unflatten(0, (batch, -1)), context.size, group, 1).permute(
@@ -114,10 +128,15 @@ class GroupLatentMixer(TokenMixer):
     def extra_repr(self) -> str:
         return (
             f"{super().extra_repr()}, group_size={self.group_size}, "
-            f"num_latents={self.latents.shape[0]}"
+            f"num_latents={self.latents.shape[0]}, causal={self.causal}"
         )
 
 
 def _real_tokens(size: tuple[int, int], group_size: int, device: torch.device) -> Tensor:
     ones = torch.ones(1, *size, dtype=torch.bool, device=device)
     return to_groups(ones, (group_size, group_size), 1)[0]
+
+
+def _earlier(groups: int, count: int, device: torch.device) -> Tensor:
+    numbers = torch.arange(groups, device=device).repeat_interleave(count)
+    return numbers[:, None] >= numbers
