@@ -3,6 +3,7 @@
 The order is: the ``implementation`` argument, then the environment variable
 ``MMEFFVIT_IMPLEMENTATION``, then the first registered one that can run. The variable holds one name
 for all operators (``reference``) or names per operator (``sec_attention=reference,rala=fused``).
+Some implementations are for those alone who ask for them by name, and say why.
 """
 
 from __future__ import annotations
@@ -24,12 +25,17 @@ class _Implementation:
     function: Callable
     # returns None when it can run on these arguments, otherwise the reason why it cannot
     refuses: Callable[..., str | None]
+    # why it is not chosen unless it is asked for; empty if it is
+    by_name: str
 
 
 _IMPLEMENTATIONS: dict[str, dict[str, _Implementation]] = {}
+_PREFERENCE = "the order of preference"
 
 
-def register(op: str, name: str, function: Callable, refuses: Callable | None = None) -> None:
+def register(
+    op: str, name: str, function: Callable, refuses: Callable | None = None, by_name: str = ""
+) -> None:
     """Add an implementation of an operator; those added first are preferred.
 
     Args:
@@ -37,14 +43,16 @@ def register(op: str, name: str, function: Callable, refuses: Callable | None = 
         name: Name of the implementation, unique for the operator.
         function: Has the operator's signature without ``implementation``.
         refuses: Called with the same arguments; returns None if it can run, else the reason.
+        by_name: Why it is left out of the order of preference, and runs for those alone who ask for
+            it by its name; empty if it is part of the order.
     """
     _IMPLEMENTATIONS.setdefault(op, {})[name] = _Implementation(
-        function, refuses or (lambda *args, **kwargs: None)
+        function, refuses or (lambda *args, **kwargs: None), by_name
     )
 
 
 def implementations(op: str) -> list[str]:
-    """Names of the implementations of an operator, in the order in which they are tried."""
+    """Names of the implementations of an operator, in the order in which they were added."""
     if op not in _IMPLEMENTATIONS:
         raise ValueError(f"unknown operator '{op}'; known are {sorted(_IMPLEMENTATIONS)}")
     return list(_IMPLEMENTATIONS[op])
@@ -74,7 +82,7 @@ def _candidates(op: str, implementation: str | None) -> tuple[list[str], str]:
                     f"{source} asks for implementation '{name}' of {op}; it has {', '.join(known)}"
                 )
             return [name], source
-    return known, "the order of preference"
+    return known, _PREFERENCE
 
 
 def select(op: str, implementation: str | None, *args, **kwargs) -> Callable:
@@ -94,6 +102,9 @@ def select(op: str, implementation: str | None, *args, **kwargs) -> Callable:
     reasons = []
     for name in names:
         candidate = _IMPLEMENTATIONS[op][name]
+        if candidate.by_name and source == _PREFERENCE:
+            reasons.append(f"{name}: runs when asked for by name ({candidate.by_name})")
+            continue
         reason = candidate.refuses(*args, **kwargs)
         if reason is None:
             return candidate.function
@@ -113,9 +124,12 @@ def explain(op: str, *args, implementation: str | None = None, **kwargs) -> str:
     names, source = _candidates(op, implementation)
     lines, chosen = [], None
     for name in names:
-        reason = _IMPLEMENTATIONS[op][name].refuses(*args, **kwargs)
+        candidate = _IMPLEMENTATIONS[op][name]
+        reason = candidate.refuses(*args, **kwargs)
         if reason is not None:
             lines.append(f"{name}: cannot run: {reason}")
+        elif candidate.by_name and source == _PREFERENCE:
+            lines.append(f"{name}: can run when asked for by name: {candidate.by_name}")
         elif chosen is None:
             chosen = name
             lines.append(f"{name}: runs, chosen by {source}")

@@ -22,6 +22,11 @@ def test_all_of_it_runs_on_a_cpu(tmp_path):
     assert tool.main(["--tiny", "--device", "cpu", "--out", str(tmp_path)]) == 0
     with (tmp_path / "report.csv").open() as file:
         rows = list(csv.DictReader(file))
+    # what a machine may lack is said, and is no failure
+    missing = [row for row in rows if row["verdict"] == "unavailable"]
+    assert {row["name"] for row in missing} <= {"neighbourhood_attention: natten"}
+    assert all(row["note"] and not row["value"] for row in missing)
+    rows = [row for row in rows if row not in missing]
     assert all(math.isfinite(float(row["value"])) for row in rows)
     assert all(float(row["value"]) > 0 for row in rows if row["unit"])
     # a piece of everything that the whole report has
@@ -30,6 +35,7 @@ def test_all_of_it_runs_on_a_cpu(tmp_path):
     page = (tmp_path / "report.md").read_text()
     assert "0 of them to look at" in page
     assert "| rmt-tiny | 1 x 64 x 96, bfloat16 |" in page
+    assert "| manhattan_attention: flex | 1 x 9 x 11 tokens, bfloat16 |" in page
 
 
 def test_the_most_important_comes_first():

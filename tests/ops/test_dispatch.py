@@ -55,3 +55,27 @@ class TestSelect:
             "plain: runs, chosen by the order of preference",
         ]
         assert "plain: can run, comes after quick" in dispatch.explain("add", 2)
+
+
+class TestByName:
+    @pytest.fixture(autouse=True)
+    def _special(self, _operator):
+        dispatch.register("add", "special", lambda x: "special", by_name="not measured")
+
+    def test_never_by_preference(self, monkeypatch):
+        monkeypatch.setattr(dispatch, "_IMPLEMENTATIONS", {})
+        dispatch.register("add", "special", lambda x: "special", by_name="not measured")
+        with pytest.raises(UnavailableImplementationError, match="special: runs when asked for"):
+            dispatch.select("add", None, 2)
+
+    def test_when_asked_for(self, monkeypatch):
+        assert dispatch.run("add", "special", 2) == "special"
+        monkeypatch.setenv(dispatch.ENVIRONMENT_VARIABLE, "add=special")
+        assert dispatch.run("add", None, 2) == "special"
+
+    def test_explain(self):
+        line = "special: can run when asked for by name: not measured"
+        assert line in dispatch.explain("add", 2).splitlines()
+        assert dispatch.explain("add", 2, implementation="special") == (
+            "special: runs, chosen by the argument"
+        )

@@ -6,9 +6,10 @@ python tools/analysis/gpu_report.py --tiny --out work_dirs/try   # that it runs,
 
 Golden files and operators on the device in float32, bfloat16 and float16; training steps at
 800x1344, batch 2, bfloat16, of the tiny networks beside Swin-T and ConvNeXt-T, the backbone alone
-and inside Mask R-CNN, eager and compiled; images per second at 224; growth from 512 to 2048; the
-networks for points. Most important first. report.csv is written after each of them, so that a run
-that is cut short leaves what it had; report.md is made from it.
+and inside Mask R-CNN, eager and compiled; flex_attention and NATTEN beside what runs by default;
+images per second at 224; growth from 512 to 2048; the networks for points. Most important first.
+report.csv is written after each of them, so that a run that is cut short leaves what it had;
+report.md is made from it.
 """
 
 import argparse

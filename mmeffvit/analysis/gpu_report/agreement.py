@@ -12,9 +12,11 @@ from mmeffvit.analysis.gpu_report.run import Value
 from mmeffvit.ops import (
     ManhattanDecay,
     decay_rates,
+    group_attention,
     manhattan_attention,
     neighbourhood_attention,
     polyline_attention,
+    relative_attention,
     sec_attention,
 )
 from mmeffvit.testing import relative_rms_error
@@ -23,7 +25,8 @@ from mmeffvit.testing.golden import TOLERANCES, golden_errors, golden_family
 #: relative RMS error that is allowed, by type
 LIMITS = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 3e-2}
 
-_HEADS, _HEAD_DIM = 4, 32
+#: of the tensors that operators are given
+HEADS, HEAD_DIM = 4, 32
 _Attention = Callable[[Tensor, Tensor, Tensor, tuple[int, int], str], Tensor]
 
 
@@ -35,7 +38,7 @@ def golden(path: Path, device: str) -> Iterator[Value]:
 
 
 def _manhattan(q, k, v, size, implementation, decomposed=False):
-    decay = ManhattanDecay(*size, decay_rates(_HEADS), q.device)
+    decay = ManhattanDecay(*size, decay_rates(HEADS), q.device)
     return manhattan_attention(q, k, v, decay, decomposed=decomposed, implementation=implementation)
 
 
@@ -43,9 +46,33 @@ def _decomposed(q, k, v, size, implementation):
     return _manhattan(q, k, v, size, implementation, decomposed=True)
 
 
+def _maps(size, *tokens):
+    return (t.unflatten(1, size) for t in tokens)
+
+
+def _table(*shape, like):
+    """A bias per head, float32, as networks have it."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(HEADS, *shape, generator=generator).to(like.device).requires_grad_()
+
+
 def _neighbourhood(q, k, v, size, implementation):
-    q, k, v = (t.unflatten(1, size) for t in (q, k, v))
-    return neighbourhood_attention(q, k, v, 5, (1, 2), implementation=implementation)
+    return neighbourhood_attention(*_maps(size, q, k, v), 5, (1, 2), implementation=implementation)
+
+
+def _neighbourhood_with_bias(q, k, v, size, implementation):
+    options = {"bias": _table(13, 13, like=q), "implementation": implementation}
+    return neighbourhood_attention(*_maps(size, q, k, v), 7, **options)
+
+
+def _groups(q, k, v, size, implementation):
+    bias = _table(7, 7, 7, 7, like=q)
+    return group_attention(*_maps(size, q, k, v), bias, implementation=implementation)
+
+
+def _relative(q, k, v, size, implementation):
+    options = {"bias": _table(*(2 * n - 1 for n in size), like=q), "implementation": implementation}
+    return relative_attention(*_maps(size, q, k, v), **options)
 
 
 def _polyline(q, k, v, size, implementation):
@@ -59,24 +86,37 @@ def _sec(q, k, v, size, implementation):
 
 OPERATORS: dict[str, _Attention] = {
     "neighbourhood_attention": _neighbourhood,
+    "neighbourhood_attention, bias": _neighbourhood_with_bias,
     "manhattan_attention": _manhattan,
     "manhattan_attention, decomposed": _decomposed,
     "sec_attention": _sec,
     "polyline_attention": _polyline,
+    "group_attention": _groups,
+    "relative_attention, the map": _relative,
 }
 
 
-def operator(name: str, dtype: str, size: tuple[int, int], device: str) -> Iterator[Value]:
-    """Errors of the fused form on a device, against the formula in float32 on the CPU."""
+def has_gradients(device: str, implementation: str = "fused") -> bool:
+    """Whether an implementation has gradients on a device: `flex_attention` has none on a CPU."""
+    return implementation == "fused" or torch.device(device).type != "cpu"
+
+
+def operator(
+    name: str, dtype: str, size: tuple[int, int], device: str, implementation: str = "fused"
+) -> Iterator[Value]:
+    """Errors of an implementation on a device, against the formula in float32 on the CPU."""
     generator = torch.Generator().manual_seed(0)
-    shape = (2, size[0] * size[1], _HEADS, _HEAD_DIM)
+    shape = (2, size[0] * size[1], HEADS, HEAD_DIM)
     rounded = [torch.randn(shape, generator=generator).to(getattr(torch, dtype)) for _ in range(4)]
+    gradients = has_gradients(device, implementation)
     outcomes = []
-    for place, implementation in (("cpu", "reference"), (device, "fused")):
-        *inputs, weight = (t.to(place) if implementation == "fused" else t.float() for t in rounded)
-        inputs = [t.requires_grad_() for t in inputs]
-        out = OPERATORS[name](*inputs, size, implementation)
-        grads = torch.autograd.grad((out.flatten() * weight.flatten()).sum(), inputs)
+    for place, own in (("cpu", "reference"), (device, implementation)):
+        *inputs, weight = (t.float() if own == "reference" else t.to(place) for t in rounded)
+        inputs = [t.requires_grad_(gradients) for t in inputs]
+        with torch.set_grad_enabled(gradients):
+            out = OPERATORS[name](*inputs, size, own)
+        loss = (out.flatten() * weight.flatten()).sum()
+        grads = torch.autograd.grad(loss, inputs) if gradients else ()
         outcomes.append([t.detach().float().cpu() for t in (out, *grads)])
     for part, expected, actual in zip(("output", "grad q", "grad k", "grad v"), *outcomes):
         yield Value(

@@ -25,9 +25,13 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
     counts = f"{len(rows)} rows, {len(wrong)} of them to look at."
     parts.append("\n".join([counts, *([""] if wrong else []), *map(_in_words, wrong)]))
     for section in dict.fromkeys(row["section"] for row in rows):
-        own = [row for row in rows if row["section"] == section and row["value"]]
+        of_section = [row for row in rows if row["section"] == section]
+        own = [row for row in of_section if row["value"]]
         if own:
             parts.append(f"## {section}\n\n{_table(own)}")
+        missing = [row for row in of_section if row["verdict"] == "unavailable"]
+        if missing:
+            parts.append("\n".join(map(_in_words, missing)))
     return "\n\n".join(parts) + "\n"
 
 

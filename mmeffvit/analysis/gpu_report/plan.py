@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmeffvit.analysis.gpu_report import agreement, speed
+from mmeffvit.analysis.gpu_report import agreement, backends, speed
 from mmeffvit.analysis.gpu_report.run import Item
 from mmeffvit.models import zoo
 
@@ -78,6 +78,7 @@ def plan(sizes: Sizes, device: str, goldens: list[Path]) -> list[Item]:
         *_steps(sizes, device, first),
         *_detectors(sizes, device, first),
         *_compiled(sizes, device, first),
+        *_back_ends(sizes, device),
         *_throughput(sizes, device, first),
         *_growth(sizes, device, first),
         *_points(sizes, device),
@@ -128,6 +129,18 @@ def _agreement(sizes: Sizes, device: str, goldens: list[Path]) -> Iterator[Item]
         for name in agreement.OPERATORS:
             measure = functools.partial(agreement.operator, name, dtype, sizes.map_size, device)
             yield Item("Operators", name, dtype, measure)
+
+
+def _back_ends(sizes: Sizes, device: str) -> Iterator[Item]:
+    setting = _setting(sizes, device)
+    for name, others in backends.BACK_ENDS.items():
+        for other in others:
+            measure = functools.partial(
+                backends.beside_default, name, other, sizes.map_size, setting
+            )
+            rows, columns = sizes.map_size
+            words = f"{setting['batch']} x {rows} x {columns} tokens, {setting['dtype']}"
+            yield Item("Optional back ends", f"{name}: {other}", words, measure)
 
 
 def _items(section: str, function: Any, names: list[str], setting: dict, **options: Any):

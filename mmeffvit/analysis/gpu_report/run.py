@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from mmeffvit.analysis import results
+from mmeffvit.ops import UnavailableImplementationError
 
 COLUMNS = (
     "section",
@@ -25,7 +26,8 @@ COLUMNS = (
     "note",
     *results.ENVIRONMENT_COLUMNS,
 )
-"""``verdict`` is ``ok``, ``too large``, ``failed``, ``not run``, or empty for what has no limit."""
+"""``verdict`` is ``ok``, ``too large``, ``failed``, ``not run``, ``unavailable`` for what a machine
+cannot, or empty for what has no limit."""
 
 
 class Value(NamedTuple):
@@ -103,6 +105,8 @@ def _rows(item: Item, environment: Mapping[str, str]) -> list[dict[str, str]]:
             limit = "" if value.limit is None else f"{value.limit:g}"
             number = {"metric": value.metric, "value": f"{value.value:.4g}", "unit": value.unit}
             rows.append(_row(item, environment, **number, limit=limit, verdict=value.verdict))
+    except UnavailableImplementationError as error:
+        rows.append(_row(item, environment, verdict="unavailable", note=str(error)[:300]))
     except Exception as error:  # a report lists what fails
         note = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         rows.append(_row(item, environment, verdict="failed", note=note))

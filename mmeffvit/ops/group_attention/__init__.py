@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from mmeffvit.ops import dispatch
+from mmeffvit.ops.flex import BY_NAME
+from mmeffvit.ops.group_attention.flex import group_attention_flex, refuses
 from mmeffvit.ops.group_attention.fused import group_attention_fused
 from mmeffvit.ops.group_attention.groups import axis_groups, map_groups
 from mmeffvit.ops.group_attention.reference import (
@@ -18,6 +20,7 @@ __all__ = ["axis_groups", "from_groups", "group_attention", "map_groups", "to_gr
 
 dispatch.register("group_attention", "fused", group_attention_fused)
 dispatch.register("group_attention", "reference", group_attention_reference)
+dispatch.register("group_attention", "flex", group_attention_flex, refuses, BY_NAME)
 
 
 def group_attention(
@@ -47,7 +50,7 @@ def group_attention(
             in the group; float32 at best. It says how large a full group is.
         interval: Distance between the tokens of a group, on both axes.
         scale: Factor of the products of queries and keys; ``d ** -0.5`` if None.
-        implementation: ``'fused'`` or ``'reference'``; see `mmeffvit.ops.dispatch`.
+        implementation: ``'fused'``, ``'reference'`` or ``'flex'``; see `mmeffvit.ops.dispatch`.
 
     Returns:
         (B, H, W, h, d).

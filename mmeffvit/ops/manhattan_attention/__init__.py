@@ -5,7 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from mmeffvit.ops import dispatch
+from mmeffvit.ops.flex import BY_NAME
 from mmeffvit.ops.manhattan_attention.decay import ManhattanDecay, decay_rates
+from mmeffvit.ops.manhattan_attention.flex import manhattan_attention_flex, refuses
 from mmeffvit.ops.manhattan_attention.fused import manhattan_attention_fused
 from mmeffvit.ops.manhattan_attention.reference import manhattan_attention_reference
 from mmeffvit.ops.shapes import check_qkv
@@ -14,6 +16,7 @@ __all__ = ["ManhattanDecay", "decay_rates", "manhattan_attention"]
 
 dispatch.register("manhattan_attention", "fused", manhattan_attention_fused)
 dispatch.register("manhattan_attention", "reference", manhattan_attention_reference)
+dispatch.register("manhattan_attention", "flex", manhattan_attention_flex, refuses, BY_NAME)
 
 
 def manhattan_attention(
@@ -43,7 +46,8 @@ def manhattan_attention(
         decay: Size of the map and the rate of each head; shared by calls on maps of one size.
         decomposed: Rows then columns, in place of all pixels at once.
         scale: Factor of the products of queries and keys; ``d ** -0.5`` if None.
-        implementation: ``'fused'`` or ``'reference'``; see `mmeffvit.ops.dispatch`.
+        implementation: ``'fused'``, ``'reference'`` or, of the form named first, ``'flex'``; see
+            `mmeffvit.ops.dispatch`.
 
     Returns:
         (B, L, h, d).

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmeffvit.ops import dispatch
-from mmeffvit.ops.neighbourhood_attention import compiled, natten
+from mmeffvit.ops.flex import BY_NAME
+from mmeffvit.ops.neighbourhood_attention import compiled, flex, natten
 from mmeffvit.ops.neighbourhood_attention.fused import neighbourhood_attention_fused
 from mmeffvit.ops.neighbourhood_attention.reference import (
     neighbour_positions,
@@ -27,9 +28,18 @@ dispatch.register(
 )
 dispatch.register("neighbourhood_attention", "reference", neighbourhood_attention_reference)
 dispatch.register(
-    "neighbourhood_attention", "natten", natten.neighbourhood_attention_natten, natten.refuses
+    "neighbourhood_attention",
+    "natten",
+    natten.neighbourhood_attention_natten,
+    natten.refuses,
+    "its results are those of NATTEN's kernels, which have not been run here",
 )
-dispatch.register("neighbourhood_attention", "tiled", neighbourhood_attention_tiled)
+dispatch.register(
+    "neighbourhood_attention", "flex", flex.neighbourhood_attention_flex, flex.refuses, BY_NAME
+)
+dispatch.register(
+    "neighbourhood_attention", "tiled", neighbourhood_attention_tiled, by_name="it is for export"
+)
 
 
 def neighbourhood_attention(
@@ -66,8 +76,8 @@ def neighbourhood_attention(
         border: ``'shift'``: as above. ``'zeros'``: windows stay centred, and places beyond the map
             of the queries have keys and values of zeros, which take part in the softmax
             (convolutions with attention, arXiv 2310.04134); any map will do.
-        implementation: ``'fused'``, ``'reference'``, ``'natten'`` or ``'tiled'``, which is for
-            export; see `mmeffvit.ops.dispatch`.
+        implementation: ``'fused'``, ``'reference'``, ``'natten'``, ``'flex'``, or ``'tiled'``,
+            which is for export; see `mmeffvit.ops.dispatch`.
 
     Returns:
         (B, H, W, h, d).

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from mmeffvit.ops import dispatch
+from mmeffvit.ops.flex import BY_NAME
+from mmeffvit.ops.polyline_attention.flex import polyline_attention_flex, refuses
 from mmeffvit.ops.polyline_attention.fused import polyline_attention_fused
 from mmeffvit.ops.polyline_attention.reference import (
     line_masks,
@@ -18,6 +20,7 @@ __all__ = ["line_masks", "path_sums", "polyline_attention", "polyline_mask"]
 
 dispatch.register("polyline_attention", "fused", polyline_attention_fused)
 dispatch.register("polyline_attention", "reference", polyline_attention_reference)
+dispatch.register("polyline_attention", "flex", polyline_attention_flex, refuses, BY_NAME)
 
 
 def polyline_attention(
@@ -49,7 +52,8 @@ def polyline_attention(
             the first, from the top or from the left.
         decomposed: Rows and columns one after the other, in place of all tokens at once.
         scale: Factor of the products of queries and keys; ``d ** -0.5`` if None.
-        implementation: ``'fused'`` or ``'reference'``; see `mmeffvit.ops.dispatch`.
+        implementation: ``'fused'``, ``'reference'`` or, of the form named first, ``'flex'``; see
+            `mmeffvit.ops.dispatch`.
 
     Returns:
         (B, L, h, d).

@@ -9,6 +9,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from mmeffvit.ops import dispatch
+from mmeffvit.ops.flex import BY_NAME
+from mmeffvit.ops.relative_attention.flex import refuses, relative_attention_flex
 from mmeffvit.ops.relative_attention.fused import relative_attention_fused
 from mmeffvit.ops.relative_attention.reference import (
     by_query_and_key,
@@ -21,6 +23,7 @@ __all__ = ["by_query_and_key", "of_window", "relative_attention"]
 
 dispatch.register("relative_attention", "fused", relative_attention_fused)
 dispatch.register("relative_attention", "reference", relative_attention_reference)
+dispatch.register("relative_attention", "flex", relative_attention_flex, refuses, BY_NAME)
 
 
 def relative_attention(
@@ -55,7 +58,7 @@ def relative_attention(
         bias: Of the same shape. None for zeros.
         factor: Of the same shape. None for ones.
         scale: Factor of the products of queries and keys; ``d ** -0.5`` if None.
-        implementation: ``'fused'`` or ``'reference'``; see `mmeffvit.ops.dispatch`.
+        implementation: ``'fused'``, ``'reference'`` or ``'flex'``; see `mmeffvit.ops.dispatch`.
 
     Returns:
         (B, H, W, h, d).
