@@ -3,7 +3,8 @@
 `record_mixers` runs the backbone and keeps what each mixer was called with; `make_rows` turns such
 a call into maps, by the drawing that is registered for the mixer's class; `draw_sheet` puts them
 over the image. `draw_attention` and `draw_features` do all of it. A new mixer gets a drawing of its
-own with `register_drawing`, and its attention, per head, without one.
+own with `register_drawing`, and its attention, per head, without one. What is no mixer has its own
+way in: deformable attention over a pyramid, and the merger of tokens.
 """
 
 from mmeffvit.visualization.attention.capture import MixerCall, find_mixers, record_mixers
@@ -37,10 +38,17 @@ from mmeffvit.visualization.attention.s3a import count_paths, scan_steps
 from mmeffvit.visualization.attention.scatter import draw_bands
 from mmeffvit.visualization.attention.sec import cluster_maps
 from mmeffvit.visualization.attention.sheet import Section, draw_sheet
+from mmeffvit.visualization.attention.token_merger import (
+    Merging,
+    follow_mergers,
+    merge_weights,
+    merges_tokens,
+)
 from mmeffvit.visualization.attention.windows import affinity_map
 
 __all__ = [
     "MapRow",
+    "Merging",
     "MixerCall",
     "Section",
     "TokenMap",
@@ -59,9 +67,12 @@ __all__ = [
     "feature_row",
     "find_image",
     "find_mixers",
+    "follow_mergers",
     "group_map",
     "input_size",
     "make_rows",
+    "merge_weights",
+    "merges_tokens",
     "offset_maps",
     "path_maps",
     "point_map",

@@ -15,6 +15,7 @@ from mmeffvit.visualization.attention.features import feature_row
 from mmeffvit.visualization.attention.images import input_size, to_input
 from mmeffvit.visualization.attention.maps import make_rows
 from mmeffvit.visualization.attention.sheet import Section, draw_sheet
+from mmeffvit.visualization.attention.token_merger import Merging, follow_mergers, merges_tokens
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +40,8 @@ def draw_attention(
     Args:
         backbone: Any `PyramidViT`, a network with ``stages`` that hold token mixers, or one with
             deformable attention over several levels, whose reading is drawn: `stages` then counts
-            these attentions, of which the first and the last are the default.
+            these attentions, of which the first and the last are the default. Of one that merges
+            tokens the passes of its merger are drawn first.
         image: (H, W, 3) uint8, RGB.
         size: Height and width that the image is resized to for the network; by default its own
             proportions with 224 on the shorter side, both multiples of 32.
@@ -60,13 +62,26 @@ def draw_attention(
     if reads_a_pyramid(backbone):
         sections = pyramid_sections(backbone, x, at, stages, heads)
     else:
-        sections = [
-            Section(_describe(call), make_rows(call, call.token_at(*at), heads), call.stride)
-            for call in record_mixers(backbone, x, stages, blocks)
-        ]
+        merging = follow_mergers(backbone, x, at, heads) if merges_tokens(backbone) else None
+        calls = record_mixers(backbone, x, stages, blocks)
+        sections = [] if merging is None else [*merging.sections]
+        sections += [_section(call, at, heads, merging) for call in calls]
     facts, warning = _describe_input(size, weights)
     facts.append("ring: the marked token, whose attention is drawn")
     return draw_sheet(image, size, sections, at, title, facts, warning)
+
+
+def _section(
+    call: MixerCall,
+    at: tuple[float, float],
+    heads: Sequence[int] | None,
+    merging: Merging | None,
+) -> Section:
+    """What a mixer did, over the patches that its tokens stand for where they were merged."""
+    if merging is None:
+        return Section(_describe(call), make_rows(call, call.token_at(*at), heads), call.stride)
+    rows = make_rows(call, merging.token_at(*at), heads)
+    return Section(_describe(call), merging.over_patches(rows), merging.stride)
 
 
 def draw_features(

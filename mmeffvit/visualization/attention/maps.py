@@ -72,6 +72,31 @@ def register_drawing(*mixer_types: type[TokenMixer]) -> Callable[[Drawing], Draw
     return register
 
 
+def chosen_heads(
+    count: int, heads: Sequence[int] | None, whose: str, most: int = _MOST_HEADS
+) -> Sequence[int]:
+    """The heads to draw.
+
+    Args:
+        count: Heads that there are.
+        heads: Those that are asked for, from 0; None for some, spread evenly.
+        whose: Whose they are, for the error: "stage 2, whose SECMixer", "the merger, which".
+        most: So many at most, if none are asked for.
+
+    Raises:
+        ValueError: There is no such head.
+    """
+    if heads is None:
+        return torch.linspace(0, count - 1, min(count, most)).round().int().tolist()
+    for head in heads:
+        if not 0 <= head < count:
+            raise ValueError(
+                f"there is no head {head} in {whose} has the heads 0 to {count - 1}; choose other "
+                "heads, or stages that have it"
+            )
+    return heads
+
+
 def make_rows(
     call: MixerCall, token: tuple[int, int], heads: Sequence[int] | None = None
 ) -> list[MapRow]:
@@ -85,16 +110,8 @@ def make_rows(
     Raises:
         ValueError: The mixer has no such head.
     """
-    count = call.mixer.num_heads
-    if heads is None:
-        heads = torch.linspace(0, count - 1, min(count, _MOST_HEADS)).round().int().tolist()
-    for head in heads:
-        if not 0 <= head < count:
-            raise ValueError(
-                f"there is no head {head} in stage {call.stage}, whose "
-                f"{type(call.mixer).__name__} has the heads 0 to {count - 1}; choose other heads, "
-                "or stages that have it"
-            )
+    whose = f"stage {call.stage}, whose {type(call.mixer).__name__}"
+    heads = chosen_heads(call.mixer.num_heads, heads, whose)
     drawing = next(_DRAWINGS[cls] for cls in type(call.mixer).__mro__ if cls in _DRAWINGS)
     return drawing(call, token, heads)
 
