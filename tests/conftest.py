@@ -1,24 +1,42 @@
 """Shared set-up: stand-ins before mmcv is imported, one thread per worker, no stray state."""
 
+import gc
 import logging
 import os
 from collections import Counter
 
-os.environ.setdefault("MPLBACKEND", "Agg")
-
 import pytest
-import torch
 
-from mmeffvit import compat
-
-compat.setup()
-torch.set_num_threads(
-    max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
-)
+os.environ.setdefault("MPLBACKEND", "Agg")
 
 # pytest listens to every logger that hands nothing on, and torch's compiler writes down graphs and
 # stacks for this one as soon as anybody listens: a third of the time of compiling and exporting
 logging.getLogger("torch.__trace").propagate = True
+
+
+def pytest_sessionstart(session):
+    """Not in the process that hands tests to workers: it runs none, and the stack takes seconds."""
+    if session.config.getoption("dist", "no") != "no" and "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    import torch
+
+    from mmeffvit import compat
+
+    compat.setup()
+    torch.set_num_threads(
+        max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
+    )
+
+
+def pytest_collection_finish():
+    """What is there now stays: the garbage collector need not look at it during every test."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+
+
+def pytest_sessionfinish():
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(items):
@@ -34,6 +52,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def _same_start():
+    import torch
+
     torch.manual_seed(0)
     yield
     assert torch.is_grad_enabled(), "the test left gradients switched off"
