@@ -4,7 +4,7 @@ from mmeffvit.checkpoint.by_name import fetch
 from mmeffvit.checkpoint.convert import Conversion, convert_official
 from mmeffvit.checkpoint.download import FetchError
 from mmeffvit.checkpoint.files import CheckpointError, read_checkpoint, write_checkpoint
-from mmeffvit.checkpoint.load import LoadReport, load_weights
+from mmeffvit.checkpoint.load import LoadReport, load_weights, resized_weight
 from mmeffvit.checkpoint.start import PretrainedInit, start_from
 from mmeffvit.checkpoint.whole import WholeConversion, convert_whole
 
@@ -20,6 +20,7 @@ __all__ = [
     "fetch",
     "load_weights",
     "read_checkpoint",
+    "resized_weight",
     "start_from",
     "write_checkpoint",
 ]

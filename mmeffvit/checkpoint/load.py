@@ -218,6 +218,21 @@ def _network_of(module: nn.Module, name: str) -> tuple[Network | LibraryBackbone
     return _network_of(child, rest) if rest and isinstance(child, nn.Module) else (None, name)
 
 
+def resized_weight(module: nn.Module, name: str, value: Tensor) -> Tensor | None:
+    """A table of another size, made to fit by the network of ours that it belongs to.
+
+    Args:
+        module: A network, or a model that has one.
+        name: Of the parameter in it.
+        value: What the checkpoint has for it.
+
+    Returns:
+        The new value; None if it is no table of a network of ours.
+    """
+    network, inner = _network_of(module, name)
+    return network.adapt_weight(inner, value) if network else None
+
+
 def _may_be_ignored(module: nn.Module, name: str) -> str | None:
     network, inner = _network_of(module, name)
     if network is not None:

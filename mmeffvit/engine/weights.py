@@ -13,7 +13,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmeffvit.checkpoint import CheckpointError
+from mmeffvit.checkpoint import CheckpointError, resized_weight
 from mmeffvit.checkpoint.convert import find_container
 from mmeffvit.errors import did_you_mean
 from mmeffvit.models.tuning import tuned_names
@@ -85,6 +85,27 @@ def fit_weights(model: nn.Module, checkpoint: Mapping[str, Any]) -> Fit:
     return Fit(weights, shapes, found)
 
 
+def fit_tables(model: nn.Module, fit: Fit) -> list[str]:
+    """Resize tables of our networks that were trained for another window or size of images.
+
+    Args:
+        model: Whose shapes count.
+        fit: Of `fit_weights`; its weights and its fitting names are changed.
+
+    Returns:
+        The names of these tables.
+    """
+    model, names = unwrap(model), []
+    for name, shape in fit.shapes.items():
+        if name in fit.weights and name not in fit.fitting:
+            value = resized_weight(model, name, fit.weights[name])
+            if _shape(value) == shape:
+                fit.weights[name] = value
+                names.append(name)
+    fit.fitting = {*fit.fitting, *names}
+    return names
+
+
 def _shape(value: Any) -> tuple[int, ...] | None:
     return tuple(value.shape) if hasattr(value, "shape") else None
 
@@ -112,7 +133,8 @@ def _renamings(keys: Collection[str]) -> Iterator[Callable[[str], str]]:
 class FitWeightsHook(Hook):
     """Refuse a checkpoint of which almost nothing fits, where mmengine would go on without it.
 
-    It runs for ``load_from`` and for resuming, and gives weights the names of the model first.
+    It runs for ``load_from`` and for resuming, and gives weights the names of the model first. For
+    ``load_from`` tables of our networks are resized where the config has another window or size.
     """
 
     priority = "VERY_HIGH"  # before that of averaged weights
@@ -122,6 +144,13 @@ class FitWeightsHook(Hook):
         fit = fit_weights(runner.model, checkpoint)
         if fit.almost_none:
             raise CheckpointError(describe_misfit(runner.model, fit, runner._load_from))
+        if not runner._resume:
+            tables = fit_tables(runner.model, fit)
+            if tables:
+                runner.logger.info(
+                    f"{len(tables)} tables were resized to the sizes of this config: "
+                    f"{', '.join(tables[:4])}{' ...' if len(tables) > 4 else ''}"
+                )
         checkpoint["state_dict"] = fit.weights
         if len(fit.fitting) < len(fit.shapes):
             runner.logger.warning(

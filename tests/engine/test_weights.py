@@ -11,7 +11,8 @@ from mmeffvit.checkpoint import CheckpointError
 from mmeffvit.checkpoint.convert import find_weights
 from mmeffvit.engine import launch
 from mmeffvit.engine.evaluation import check_weights
-from mmeffvit.engine.weights import fit_weights
+from mmeffvit.engine.weights import fit_tables, fit_weights
+from mmeffvit.models import PyramidViT
 from tests.engine import toy
 
 
@@ -81,6 +82,32 @@ def test_versions_of_modules_follow_the_names():
 def test_compiled_parts_of_official_files():
     state = {"stem._orig_mod.weight": torch.ones(1)}
     assert find_weights({"model": state}) == ({"stem.weight": torch.ones(1)}, "model")
+
+
+def with_tables(window):
+    arch = {
+        "embed_dims": (8, 8, 8, 8),
+        "depths": (1, 1, 1, 1),
+        "num_heads": (1, 1, 1, 1),
+        "mlp_ratios": (1, 1, 1, 1),
+        "mixers": ({"type": "mmeffvit.URPEMixer", "window_size": window},) * 4,
+        "layer_scale": (None,) * 4,
+    }
+    return nn.ModuleDict({"backbone": PyramidViT(arch), "head": nn.Linear(window, 1)})
+
+
+def test_tables_of_another_window_are_resized():
+    old, new = with_tables(3), with_tables(5)
+    for name, value in old.named_parameters():
+        if name.endswith("factor.table"):
+            nn.init.constant_(value, 0.5)
+    fit = fit_weights(new, {"state_dict": wrapped("module.", old.state_dict())})
+    tables = fit_tables(new, fit)
+    assert len(tables) == 2 * 4
+    # what is no table of a network of ours stays as it is
+    assert fit.shapes.keys() - fit.fitting == {"head.weight"}
+    table = "backbone.stages.2.blocks.0.mixer.tables.factor.table"
+    torch.testing.assert_close(fit.weights[table], torch.full((1, 81, 1), 0.5))
 
 
 def train(tmp_path, state, **kwargs):
