@@ -177,6 +177,10 @@ class Batches:
         for label in range(count):
             sample = DataSample(metainfo={"img_shape": (self.side,) * 2})
             sample.set_gt_score(torch.eye(self.num_classes)[label])  # of several labels
+            if self.kind == "SimMIM":  # a quarter of the image, in cells of four pixels
+                mask = torch.zeros(self.side // 4, self.side // 4, dtype=torch.long)
+                mask[: self.side // 8, : self.side // 8] = 1
+                sample.set_mask(mask)
             samples.append(sample.set_gt_label(label))
         counts = _find(self.cfg.get("train_dataloader") or {}, "num_views")
         views = sum(n if isinstance(n, int) else sum(n) for n in counts)

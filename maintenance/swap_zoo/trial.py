@@ -38,6 +38,8 @@ _SIDES = {
     **{"mmdet/fpg": 128, "mmdet/nas_fpn": 128, "mmdet/queryinst": 128, "mmdet/glip": 128},
     # the last layers of SSD, and the pooling of LR-ASPP, are made for the size of their images
     **{"mmdet/ssd": 300, "mmseg/mobilenet_v3": 400},
+    # SparK masks a grid of the size that its config names
+    "mmpretrain/spark": 224,
 }
 _TRACKERS = ("SORT", "DeepSORT", "ByteTrack", "OCSORT", "StrongSORT")
 

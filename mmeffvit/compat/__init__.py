@@ -24,7 +24,8 @@ def setup() -> None:
       that they unpickle on their own: nothing in them runs;
     - ``mmeffvit://NAME`` is a checkpoint: published weights, by their name;
     - mmpretrain works beside transformers 5, without its multi-modal models;
-    - SSD of mmdet 3 predicts.
+    - SSD of mmdet 3 predicts;
+    - detectors of mmdet that are asked in words (GLIP, Grounding DINO) run beside transformers 5.
 
     What is not installed is passed over, and a second call does nothing.
 
@@ -35,7 +36,15 @@ def setup() -> None:
     with _lock:
         if _is_set_up:
             return
-        from mmeffvit.compat import checkpoint, config, multimodal, pickles, ssd, weights
+        from mmeffvit.compat import (
+            checkpoint,
+            config,
+            multimodal,
+            pickles,
+            ssd,
+            tokenizers,
+            weights,
+        )
         from mmeffvit.compat.mmcv_ops import module
 
         module.install()
@@ -45,5 +54,6 @@ def setup() -> None:
         pickles.guard_pickles()
         multimodal.leave_out_where_broken()
         ssd.repair_head()
+        tokenizers.repair_tokenizers()
         weights.register_names()
         _is_set_up = True

@@ -34,6 +34,7 @@ from mmeffvit.models.heads import (
     NormClassifier,
 )
 from mmeffvit.models.libraries import LibraryBackbone, ViTCoMerAdapter
+from mmeffvit.models.methods import masked_backbone, recursive_pyramid, sparse_backbone
 from mmeffvit.models.necks import CrossScaleAttention, PlainToPyramid, ResizeToStrides
 from mmeffvit.models.points import ConDaFormer, FlatFormer
 from mmeffvit.models.tuning import tuned_backbone
@@ -75,6 +76,9 @@ __all__ = [
     "ViTAR",
     "ViTCoMer",
     "ViTCoMerAdapter",
+    "masked_backbone",
+    "recursive_pyramid",
+    "sparse_backbone",
     "tuned_backbone",
 ]
 

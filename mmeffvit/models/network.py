@@ -21,6 +21,12 @@ from mmeffvit.models.weights import WeightsFile
 
 #: why the counters of batch norms may be missing in a checkpoint
 COUNTER = "a counter that nothing reads"
+#: parts that training methods add to a network -> what they are; see `mmeffvit.models.methods`
+METHOD_PARTS = {
+    "feedback": "a convolution of a recursive feature pyramid's feedback",
+    "mask_token": "the token of masked patches, of pre-training",
+    "projections": "a convolution before a decoder, of pre-training",
+}
 
 
 class Network(BaseModule):
@@ -189,8 +195,11 @@ class Network(BaseModule):
 
     def may_be_ignored(self, name: str) -> str | None:
         """Why this weight of a checkpoint need not have a place in the network; None if it must."""
-        if name.partition(".")[0] in self.neighbours:
+        part = name.partition(".")[0]
+        if part in self.neighbours:
             return "the classifier"
+        if part in METHOD_PARTS:
+            return METHOD_PARTS[part]
         if name in self._whole_names:
             return "a part that no output needs, such as a stage after the last output"
         return None

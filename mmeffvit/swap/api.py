@@ -21,6 +21,7 @@ from mmeffvit.swap.connect import Substitute, connect, find_readers, prepend_nec
 from mmeffvit.swap.errors import SwapError
 from mmeffvit.swap.locate import find_owner
 from mmeffvit.swap.measure import Level, measure_backbone
+from mmeffvit.swap.methods import method_of, usual_backbone
 
 RECIPES = ("keep", "adamw")
 #: of last maps of pyramids
@@ -155,12 +156,13 @@ def plan_swap(
     old = plain(draft.get(place))
     refuse(old)
     _drop_branches(draft)
-    old = _unpooled(draft, old)
+    method = method_of(draft)
+    old = usual_backbone(method, _unpooled(draft, old))
     levels, parameters = measure_backbone(old, draft.scope)
-    levels = _pooled(draft, levels)
+    levels = method.places(_pooled(draft, levels))
     readers = find_readers(draft, levels)
     read = sorted({index for reader in readers for index in reader.reads})
-    if not read and _is_headless(draft):
+    if not read and (method.reads_all or _is_headless(draft)):
         read = list(range(len(levels)))
     if not read:
         raise SwapError(
@@ -170,6 +172,7 @@ def plan_swap(
     weights = None if checkpoint is None else _weights(checkpoint)
     new = replace(backbone, options, old, levels, read, draft.scope, weights)
     in_channels = new.config.get("in_channels", 3)
+    new = method.fit(draft, new)
     draft.set(place, new.config, new.why)
     draft.notes += new.notes
     connect(draft, levels, readers, new.maps)

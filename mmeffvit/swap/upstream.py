@@ -13,14 +13,6 @@ REFUSED = {
     "YOLOV3Neck": "YOLOv3's neck is built of the blocks of its backbone and trained with it",
     "VisionTransformer": "a plain vision transformer has maps of one stride, and its heads are "
     "written for them",
-    **dict.fromkeys(
-        ("SimMIMSwinTransformer", "SparseResNet", "SparseConvNeXt"),
-        "it learns from masked images, and its blocks are written for masks; swap the config that "
-        "is fine-tuned afterwards",
-    ),
-    "RFP": "a recursive feature pyramid feeds its maps back into the blocks of its backbone "
-    "(rfp_forward), which only DetectoRS_ResNet has; neck.type='FPN' without the rfp_* and aspp_* "
-    "keys makes a pyramid that can be swapped",
 }
 
 # -- models ----------------------------------------------------------------------------------------
@@ -47,6 +39,14 @@ WEIGHTS = ("init_cfg", "pretrained")
 POOLS = "gap_before_final_norm"
 #: those that have it
 POOLING = ("ConvNeXt", "EdgeNeXt", "HorNet", "TinyViT")
+#: backbones that learn from masked images -> those that have the same maps, and run without masks
+USUAL = {
+    "SimMIMSwinTransformer": "SwinTransformer",
+    "SparseResNet": "ResNet",
+    "SparseConvNeXt": "ConvNeXt",
+}
+#: arguments that the latter do not take
+UNUSUAL_KEYS = ("norm_cfg", "gap_before_output")
 #: arguments for parts inside of blocks: they change no shape, and may not run on the meta device
 INSIDES = ("dcn", "stage_with_dcn", "plugins", "sac", "stage_with_sac", "with_cp")
 

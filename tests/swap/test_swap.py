@@ -361,9 +361,7 @@ def test_a_backbone_alone_keeps_its_number_of_maps():
         ("mmseg::vit/vit_vit-b16_mln_upernet_8xb2-80k_ade20k-512x512.py", "plain vision transf"),
         ("mmseg::mae/mae-base_upernet_8xb2-amp-160k_ade20k-512x512.py", "16, 16, 16, 16"),
         ("mmseg::unet/unet-s5-d16_fcn_4xb4-160k_cityscapes-512x1024.py", "is not a pyramid"),
-        ("mmdet::detectors/cascade-rcnn_r50-rfp_1x_coco.py", "RFP cannot be swapped"),
         ("mmdet::common/lsj-100e_coco-detection.py", "has no model=dict"),
-        ("mmpretrain::spark/spark_sparse-resnet50_8xb512-amp-coslr-800e_in1k.py", "masked images"),
     ],
 )
 def test_refused_with_the_reason(source, reason):

@@ -14,6 +14,8 @@ NAMES = [
     *upstream.EXCLUSIVE_END,
     *upstream.TAKES_THE_LAST,
     *upstream.VIEWS_MAPS,
+    *upstream.USUAL,
+    *upstream.USUAL.values(),
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmeffvit.models.network import Network
+
+MapEdit = Callable[[Tensor, int, int], Tensor]
+"""``(map, stage, place) -> map``: what a training method does to maps on their way. Place 0 is what
+enters the first block of a stage, in stage 0 what the stem made; place i follows block i."""
 
 
 class BaseBackbone(Network):
@@ -51,6 +55,8 @@ class BaseBackbone(Network):
     size_divisor: ClassVar[int] = 1
     #: smallest side of an image, in pixels
     min_size: ClassVar[int] = 32
+    #: where `forward` lets an ``edit`` (`MapEdit`) change maps: 'stem', 'blocks' (there and after)
+    map_edits: ClassVar[str | None] = None
     new_weights: ClassVar[dict[str, str]] = {
         "out_norms": "a new norm on an output, which starts as the identity affine"
     }

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmeffvit.layers import MLP, Block, LayerNorm2d, MapContext, PositionTable, SoftmaxMixer
 from mmeffvit.layers.init import draw_linear_layers
-from mmeffvit.models.backbones.base import BaseBackbone, one_per_block
+from mmeffvit.models.backbones.base import BaseBackbone, MapEdit, one_per_block
 from mmeffvit.models.heads.classifiers import LinearClassifier
 from mmeffvit.models.official import PLAIN_RULES, KeyRule
 from mmeffvit.ops import map_layout
@@ -103,6 +103,7 @@ class PlainViT(BaseBackbone):
     #: parts before the blocks, with which freezing and layers of decaying rates begin
     embedding_parts: ClassVar[tuple[str, ...]] = ("patch_embed", "position", "extra_tokens")
     classifier_options: ClassVar[dict[str, Any]] = {"out_type": "class_token"}
+    map_edits: ClassVar[str | None] = "stem"
     official_rules: ClassVar[tuple[KeyRule, ...]] = (
         *PLAIN_RULES,
         KeyRule(r"cls_token", r"backbone.extra_tokens.weight", transform=lambda t: t[0]),
@@ -218,13 +219,14 @@ class PlainViT(BaseBackbone):
             *norms,
         ]
 
-    def embed(self, image: Tensor) -> Tensor:
+    def embed(self, image: Tensor, edit: MapEdit | None = None) -> Tensor:
         """Images to the map that the first block gets, without extra tokens."""
-        return self.position(self.patch_embed(map_layout(self.pad_image(image))))
+        x = self.patch_embed(map_layout(self.pad_image(image)))
+        return self.position(edit(x, 0, 0) if edit else x)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, image: Tensor, edit: MapEdit | None = None) -> tuple[Tensor, ...]:
         self.check_input(image)
-        x = self.embed(image)
+        x = self.embed(image, edit)
         size = x.shape[-2:]
         if self.extra_tokens is not None:
             extra = self.extra_tokens.weight + self.position.of_extra_tokens()

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from mmeffvit.layers import LayerNorm2d, MapContext
-from mmeffvit.models.backbones.base import BaseBackbone, one_per_block
+from mmeffvit.models.backbones.base import BaseBackbone, MapEdit, one_per_block
 from mmeffvit.ops import map_layout
 
 
@@ -46,6 +46,7 @@ class Pyramid(BaseBackbone):
     #: eps of the norms on the outputs
     out_norm_eps: ClassVar[float] = 1e-5
     classifier_options: ClassVar[dict[str, Any]] = {"out_indices": (3,), "out_norm": False}
+    map_edits: ClassVar[str | None] = "blocks"
 
     def __init__(
         self,
@@ -176,15 +177,17 @@ class Pyramid(BaseBackbone):
         frozen: list[nn.Module] = [self.stem, *self.stages[: self.frozen_stages]]
         return frozen + [n for i, n in self.out_norms.items() if int(i) < self.frozen_stages]
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, image: Tensor, edit: MapEdit | None = None) -> tuple[Tensor, ...]:
         self.check_input(image)
         x = self.stem(map_layout(self.pad_image(image)))
         outs = []
         for i, stage in enumerate(self.stages):
             x = stage.downsample(x)
+            x = edit(x, i, 0) if edit else x
             context = MapContext.of(x)
-            for block in stage.blocks:
+            for place, block in enumerate(stage.blocks, start=1):
                 x = self.run_block(block, x, context)
+                x = edit(x, i, place) if edit else x
             x = stage.norm(x)
             if i in self.out_indices:
                 out = self.out_norms[str(i)](x) if self.has_out_norm(i) else x

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmeffvit.layers import Context, MapContext, PositionTable
 from mmeffvit.layers.levels import ConvBranch, Interaction, draw_levels, output_map
-from mmeffvit.models.backbones.base import BaseBackbone
+from mmeffvit.models.backbones.base import BaseBackbone, MapEdit
 from mmeffvit.models.backbones.plain import plain_block
 from mmeffvit.models.official import PLAIN_RULES, KeyRule, as_conv
 from mmeffvit.ops import map_layout
@@ -84,6 +84,7 @@ class ViTCoMer(BaseBackbone):
     drop_path_rates: ClassVar[dict[str, float]] = dict(zip(arch_zoo, (0.2, 0.3, 0.1, 0.2, 0.3)))
     size_divisor: ClassVar[int] = 32
     stage_strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
+    map_edits: ClassVar[str | None] = "stem"
     new_weights: ClassVar[dict[str, str]] = dict.fromkeys(
         ("spm", "interactions", "up", "out_norms"), "not in the weights of a plain ViT"
     )
@@ -209,11 +210,12 @@ class ViTCoMer(BaseBackbone):
             return "a part that the authors' class makes and does not use"
         return super().may_be_ignored(name)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, image: Tensor, edit: MapEdit | None = None) -> tuple[Tensor, ...]:
         self.check_input(image)
         padded = map_layout(self.pad_image(image))
         finest, maps = self.spm(padded)
-        x = self.position(self.patch_embed(padded))
+        x = self.patch_embed(padded)
+        x = self.position(edit(x, 0, 0) if edit else x)
         levels, context = Context(), MapContext.of(x)
         features = []
         for interaction, (first, last) in zip(self.interactions, self.arch["interactions"]):

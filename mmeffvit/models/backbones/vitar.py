@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmeffvit.layers import FuzzyPositionTable
 from mmeffvit.layers.token_merger import Cells, TokenMerger, end_padded, spread_padded
+from mmeffvit.models.backbones.base import MapEdit
 from mmeffvit.models.backbones.plain import PlainViT, plain_block
 from mmeffvit.models.official import PLAIN_RULES, KeyRule
 from mmeffvit.ops import map_layout
@@ -121,8 +122,8 @@ class ViTAR(PlainViT):
         ratio = self.merge_ratio if self.mode == "dense" else 1
         return (self.arch["patch_size"] * ratio,) * self.arch["depth"]
 
-    def embed(self, image: Tensor) -> Tensor:
-        x = super().embed(image)
+    def embed(self, image: Tensor, edit: MapEdit | None = None) -> Tensor:
+        x = super().embed(image, edit)
         if self.merger.query is None:
             return map_layout(self.run_block(self.merger, x))
         if self.mode == "dense":

@@ -9,6 +9,7 @@ import mmengine
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmeffvit.models.extend import extend
 from mmeffvit.models.network import COUNTER
 from mmeffvit.models.tuning.adaptformer import add_adapters
 from mmeffvit.models.tuning.lora import add_lora
@@ -78,10 +79,7 @@ def tuned_backbone(
     network.tuned_layers = tuple(names)
     for module in adapted_layers(network).values():
         accept_ordinary_names(module)
-    cls = type(network)
-    # as torch.nn.utils.parametrize does it: what asks for the class still finds it
-    bases = (_Tuned, cls) if hasattr(cls, "get_layer_depth") else (_TunedTraining, cls)
-    network.__class__ = type(f"Tuned{cls.__name__}", bases, {"__doc__": cls.__doc__})
+    extend(network, _Tuned if hasattr(network, "get_layer_depth") else _TunedTraining, "Tuned")
     return network
 
 
