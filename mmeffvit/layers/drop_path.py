@@ -1,6 +1,18 @@
 """Stochastic depth per sample (arXiv 1603.09382)."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
 from torch import Tensor, nn
+
+
+def rising_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
+    """Rates of the blocks of every stage, from 0 at the first block to `rate` at the last."""
+    last = max(1, sum(depths) - 1)
+    rates = iter([rate * index / last for index in range(sum(depths))])
+    return [list(islice(rates, depth)) for depth in depths]
 
 
 class DropPath(nn.Module):

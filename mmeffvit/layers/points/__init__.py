@@ -6,14 +6,18 @@ from mmeffvit.layers.points.attention import (
     PointRALAMixer,
     PointSECMixer,
 )
+from mmeffvit.layers.points.block import PointBlock
 from mmeffvit.layers.points.level import PointLevel
 from mmeffvit.layers.points.mixers import LocalStructure, PointMixer, TriPlaneMixer
+from mmeffvit.layers.points.resampling import GridPool, Unpool
 from mmeffvit.layers.points.sparse_conv import DepthwiseSubMConv3d, SubMConv3d
 
 __all__ = [
     "DepthwiseSubMConv3d",
+    "GridPool",
     "LocalStructure",
     "PointAttention",
+    "PointBlock",
     "PointGatedSoftmaxMixer",
     "PointLevel",
     "PointMixer",
@@ -21,4 +25,5 @@ __all__ = [
     "PointSECMixer",
     "SubMConv3d",
     "TriPlaneMixer",
+    "Unpool",
 ]

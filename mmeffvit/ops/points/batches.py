@@ -134,6 +134,56 @@ def check_voxels(
         )
 
 
+def check_pillars(
+    feats: Tensor,
+    coors: Tensor,
+    channels: int,
+    taker: str,
+    batch_size: int,
+    grid_size: tuple[int, int],
+) -> Tensor:
+    """Refuse what cannot be pillars of a grid, or is there twice.
+
+    Args:
+        feats: (N, C) features.
+        coors: (N, 4) integers, (batch, z, y, x).
+        channels: Channels C that are wanted.
+        taker: Who wants them, for the error.
+        batch_size: Samples.
+        grid_size: Pillars along x and y.
+
+    Returns:
+        `coors` as int64.
+
+    Raises:
+        ValueError: A shape is another, or a pillar is outside or there twice.
+        TypeError: `coors` are not integers.
+    """
+    if coors.is_floating_point() or coors.dtype == torch.bool:
+        raise TypeError(f"coors must be integers (batch, z, y, x), got {coors.dtype}")
+    check_voxels(feats, coors, channels, taker, "pillar", "(batch, z, y, x)")
+    coors = coors.long()
+    width, height = grid_size
+    limits = coors.new_tensor((batch_size, height, width))
+    batch_y_x = coors[:, [0, 2, 3]]
+    outside = ((batch_y_x < 0) | (batch_y_x >= limits)).any(1)
+    if bool(outside.any()):
+        row = int(outside.nonzero()[0])
+        raise ValueError(
+            f"{int(outside.sum())} pillars lie outside of {batch_size} samples of {width} x "
+            f"{height} (x, y) pillars, the first is row {row}: (batch, z, y, x) = "
+            f"{tuple(coors[row].tolist())}"
+        )
+    batch, y, x = batch_y_x.unbind(1)
+    pillars = torch.unique((batch * height + y) * width + x)
+    if len(pillars) < len(coors):
+        raise ValueError(
+            f"{len(coors) - len(pillars)} pillars are there more than once; reduce the points of a "
+            "pillar before, with dynamic_scatter"
+        )
+    return coors
+
+
 def check_finite(values: Tensor, name: str) -> None:
     """Raise a ValueError that counts the rows with a NaN or an infinity."""
     finite = torch.isfinite(values)

@@ -7,19 +7,18 @@ with a linear classifier on top, `PointSegmentor`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmeffvit.layers.drop_path import DropPath
-from mmeffvit.layers.points import PointLevel, SubMConv3d
+from mmeffvit.layers.drop_path import rising_rates
+from mmeffvit.layers.points import GridPool, PointBlock, PointLevel, SubMConv3d, Unpool
 from mmeffvit.models.official import KeyRule
 from mmeffvit.models.points.backbones.base import BasePointBackbone
+from mmeffvit.models.points.backbones.condaformer_keys import CONDAFORMER_RULES
 from mmeffvit.models.published.shares import CONDAFORMER
 from mmeffvit.models.weights import WeightsFile
-from mmeffvit.ops.points import batch_to_offset, grid_cluster, interpolate, segment_reduce
 from mmeffvit.registry import MODELS
 
 HEAD_DIM = 16
@@ -43,70 +42,6 @@ class ConDaFormerStem(nn.Module):
         return F.leaky_relu(self.norm2(self.conv2(out, level.neighbours)) + x, 0.2)
 
 
-class GridPool(nn.Module):
-    """Halve the resolution: the largest features, and the mean position, of every cell."""
-
-    def __init__(self, in_channels: int, out_channels: int):
-        super().__init__()
-        self.norm = nn.LayerNorm(in_channels, eps=1e-6)
-        self.linear = nn.Linear(in_channels, out_channels, bias=False)
-
-    def forward(self, x: Tensor, level: PointLevel) -> tuple[Tensor, PointLevel]:
-        stride = 2 * level.stride
-        # cells hold running means of positions, not the voxels that went in
-        clusters = grid_cluster(level.xyz, float(stride), level.batch)
-        size = len(clusters)
-        x = segment_reduce(self.linear(self.norm(x)), clusters.inverse, size, "max")
-        counts = segment_reduce(level.counts, clusters.inverse, size)
-        weighted = level.xyz * level.counts[:, None]
-        xyz = segment_reduce(weighted, clusters.inverse, size) / counts[:, None]
-        offset = batch_to_offset(clusters.rows[:, 0])
-        return x, PointLevel(xyz, clusters.rows, offset, counts, stride)
-
-
-class Unpool(nn.Module):
-    """Coarse features interpolated from the three nearest points, and those of the encoder."""
-
-    def __init__(self, in_channels: int, skip_channels: int, out_channels: int):
-        super().__init__()
-        self.norm = nn.LayerNorm(in_channels, eps=1e-6)
-        self.proj = nn.Linear(in_channels, out_channels)
-        self.skip_norm = nn.LayerNorm(skip_channels, eps=1e-6)
-        self.skip_proj = nn.Linear(skip_channels, out_channels)
-
-    def forward(self, x: Tensor, coarse: PointLevel, skip: Tensor, fine: PointLevel) -> Tensor:
-        x = interpolate(self.proj(self.norm(x)), *fine.nearest(coarse))
-        return self.skip_proj(self.skip_norm(skip)) + x
-
-
-class PointMlp(nn.Module):
-    def __init__(self, channels: int, hidden_channels: int):
-        super().__init__()
-        self.fc1 = nn.Linear(channels, hidden_channels)
-        self.fc2 = nn.Linear(hidden_channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
-class PointBlock(nn.Module):
-    """Pre-norm transformer block; stochastic depth drops single points, as published."""
-
-    def __init__(self, embed_dims: int, mixer: dict[str, Any], drop_path_rate: float = 0.0):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
-        self.mixer = MODELS.build(
-            {**mixer, "embed_dims": embed_dims, "num_heads": embed_dims // HEAD_DIM}
-        )
-        self.norm2 = nn.LayerNorm(embed_dims, eps=1e-6)
-        self.mlp = PointMlp(embed_dims, 4 * embed_dims)
-        self.drop_path = DropPath(drop_path_rate)
-
-    def forward(self, x: Tensor, level: PointLevel) -> Tensor:
-        x = x + self.drop_path(self.mixer(self.norm1(x), level))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
-
-
 class OutProjection(nn.Module):
     """The part of the published classifier before its last linear layer."""
 
@@ -117,40 +52,6 @@ class OutProjection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.norm(self.linear(x)))
-
-
-def _kernel_one(weight: Tensor) -> Tensor:
-    """(out, 1, 1, 1, in) of a 1x1x1 convolution to (out, in) of a linear layer.
-
-    spconv multiplies rows by the same memory seen as (in, out): not the transposed weight.
-    """
-    return weight.reshape(weight.shape[-1], weight.shape[0]).t().contiguous()
-
-
-_BLOCK = r"block(\d+)\.(\d+)\."
-_OURS = r"backbone.blocks.\1.\2."
-
-
-def _local_structure(suffix: str, name: str) -> tuple[KeyRule, ...]:
-    attn, target = rf"{_BLOCK}attn\.", rf"{_OURS}mixer.{name}."
-    return (
-        KeyRule(
-            rf"{attn}conv_1{suffix}\.0\.weight",
-            rf"{target}point.weight",
-            shift=-1,
-            transform=_kernel_one,
-        ),
-        *(
-            KeyRule(rf"{attn}conv_{part}\.(\w+)", rf"{target}{ours}.\3", shift=-1)
-            for part, ours in (
-                (rf"1{suffix}\.1", "point_norm"),
-                (rf"3{suffix}\.0", "depthwise"),
-                (rf"3{suffix}\.1", "depthwise_norm"),
-                (rf"3{suffix}\.3", "linear"),
-                (rf"3{suffix}\.4", "linear_norm"),
-            )
-        ),
-    )
 
 
 def _arch(embed_dims, decoder_dims, depths, window_size, in_channels, voxel_size) -> dict[str, Any]:
@@ -205,35 +106,7 @@ class ConDaFormer(BasePointBackbone):
     }
     drop_path_rates: ClassVar[dict[str, float]] = {"s3dis": 0.5, "scannet": 0.3, "scannet200": 0.3}
     weights: ClassVar[tuple[WeightsFile, ...]] = CONDAFORMER
-    official_rules: ClassVar[tuple[KeyRule, ...]] = (
-        KeyRule(r"stem\.0\.weight", r"backbone.stem.conv.weight"),
-        KeyRule(r"stem\.1\.(\w+)", r"backbone.stem.norm.\1"),
-        KeyRule(r"stem\.3\.conv([12])\.weight", r"backbone.stem.conv\1.weight"),
-        KeyRule(r"stem\.3\.bn([12])\.(\w+)", r"backbone.stem.norm\1.\2"),
-        KeyRule(r"pool(\d+)\.(linear|norm)\.(\w+)", r"backbone.pools.\1.\2.\3", shift=-1),
-        KeyRule(rf"{_BLOCK}norm([12])\.(\w+)", rf"{_OURS}norm\3.\4", shift=-1),
-        KeyRule(rf"{_BLOCK}mlp\.(fc[12])\.(\w+)", rf"{_OURS}mlp.\3.\4", shift=-1),
-        KeyRule(rf"{_BLOCK}attn\.(qkv|proj)\.(\w+)", rf"{_OURS}mixer.\3.\4", shift=-1),
-        KeyRule(rf"{_BLOCK}attn\.([qkv]_table)", rf"{_OURS}mixer.\3", shift=-1),
-        *(
-            # names of the released files
-            KeyRule(
-                rf"{_BLOCK}attn\.relative_pos_{word}_table",
-                rf"{_OURS}mixer.{word[0]}_table",
-                shift=-1,
-            )
-            for word in ("query", "key", "value")
-        ),
-        *_local_structure("", "local_pre"),
-        *_local_structure("_post", "local_post"),
-        KeyRule(r"unpool(\d+)\.proj\.0\.(\w+)", r"backbone.unpools.\1.norm.\2", shift=-1),
-        KeyRule(r"unpool(\d+)\.proj\.1\.(\w+)", r"backbone.unpools.\1.proj.\2", shift=-1),
-        KeyRule(r"unpool(\d+)\.proj_skip\.0\.(\w+)", r"backbone.unpools.\1.skip_norm.\2", shift=-1),
-        KeyRule(r"unpool(\d+)\.proj_skip\.1\.(\w+)", r"backbone.unpools.\1.skip_proj.\2", shift=-1),
-        KeyRule(r"final\.0\.(\w+)", r"backbone.out_proj.linear.\1"),
-        KeyRule(r"final\.1\.(\w+)", r"backbone.out_proj.norm.\1"),
-        KeyRule(r"final\.3\.(\w+)", r"decode_head.conv_seg.\1"),
-    )
+    official_rules: ClassVar[tuple[KeyRule, ...]] = CONDAFORMER_RULES
 
     def __init__(
         self,
@@ -305,12 +178,12 @@ class ConDaFormer(BasePointBackbone):
             )
         widths = (*arch["embed_dims"], *arch["decoder_dims"])
         rates = (
-            *_ramp(self.drop_path_rate, arch["depths"]),
-            *_ramp(self.drop_path_rate, arch["decoder_depths"]),
+            *rising_rates(self.drop_path_rate, arch["depths"]),
+            *rising_rates(self.drop_path_rate, arch["decoder_depths"]),
         )
         return nn.ModuleList(
             nn.ModuleList(
-                PointBlock(width, {**own, "shifted": bool(index % 2)}, rate)
+                PointBlock(width, width // HEAD_DIM, {**own, "shifted": bool(index % 2)}, rate)
                 for index, rate in enumerate(rates_of_list)
             )
             for width, own, rates_of_list in zip(widths, mixers, rates)
@@ -342,10 +215,10 @@ class ConDaFormer(BasePointBackbone):
             "depths": tuple(layers[:stages]),
             "decoder_dims": tuple(channels[stages:]),
             "decoder_depths": tuple(layers[stages:]),
-            "window_size": config["window_size"],
-            "quant_size": config["quant_size"],
-            "in_channels": config["in_channels"],
-            "voxel_size": config["voxel_size"],
+            **{
+                key: config[key]
+                for key in ("window_size", "quant_size", "in_channels", "voxel_size")
+            },
         }
 
     def forward(self, voxels: Tensor, coors: Tensor) -> Tensor:
@@ -375,10 +248,3 @@ class ConDaFormer(BasePointBackbone):
             for block in blocks:
                 x = self.run_block(block, x, level)
         return self.out_proj(x)
-
-
-def _ramp(rate: float, depths: Sequence[int]) -> list[list[float]]:
-    """Stochastic-depth rates of the blocks of every stage, from 0 to `rate` at the last one."""
-    total = sum(depths)
-    rates = iter([rate * index / max(1, total - 1) for index in range(total)])
-    return [list(islice(rates, depth)) for depth in depths]

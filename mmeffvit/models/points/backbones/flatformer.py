@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from mmeffvit.models.network import Network
 from mmeffvit.models.official import KeyRule
+from mmeffvit.models.points.backbones.flatformer_keys import FLATFORMER_RULES
 from mmeffvit.ops.points import (
     EqualGroups,
     bev_scatter,
-    check_voxels,
+    check_pillars,
     equal_groups,
     window_snake_order,
 )
@@ -77,12 +78,6 @@ class FlatFormerLayer(nn.Module):
         return self.norm2(x + self.fc2(self.activation(self.fc1(x))))
 
 
-_LAYER = r"(?:middle_encoder\.)?block_list\.(\d+)\.block\.(\d+)\."
-_OURS = r"middle_encoder.blocks.\1.\2."
-#: batch norms and convolutions without a bias
-_KIND = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
-
-
 @MODELS.register_module()
 class FlatFormer(Network):
     """FlatFormer, the middle encoder of a detector in point clouds (arXiv 2301.08739).
@@ -121,28 +116,7 @@ class FlatFormer(Network):
             "grid_size": (468, 468),
         }
     }
-    official_rules: ClassVar[tuple[KeyRule, ...]] = (
-        KeyRule(rf"{_LAYER}attn\.attn\.in_proj_(weight|bias)", rf"{_OURS}attn.qkv.\3"),
-        KeyRule(rf"{_LAYER}attn\.attn\.out_proj\.(weight|bias)", rf"{_OURS}attn.proj.\3"),
-        KeyRule(rf"{_LAYER}(fc[12]|norm[12])\.(weight|bias)", rf"{_OURS}\3.\4"),
-        # the other parts of the authors' detector have the same names here
-        KeyRule(
-            rf"voxel_encoder\.vfe_layers\.(\d+)\.(linear|norm)\.{_KIND}",
-            r"voxel_encoder.vfe_layers.\1.\2.\3",
-        ),
-        KeyRule(
-            rf"backbone\.blocks\.(\d+)\.(\d+)\.([01])\.{_KIND}", r"backbone.blocks.\1.\2.\3.\4"
-        ),
-        KeyRule(rf"neck\.deblocks\.(\d+)\.([01])\.{_KIND}", r"neck.deblocks.\1.\2.\3"),
-        KeyRule(rf"bbox_head\.shared_conv\.(conv|bn)\.{_KIND}", r"bbox_head.shared_conv.\1.\2"),
-        KeyRule(
-            rf"bbox_head\.task_heads\.0\.(\w+)\.0\.(conv|bn)\.{_KIND}",
-            r"bbox_head.branches.\1.0.\2.\3",
-        ),
-        KeyRule(
-            r"bbox_head\.task_heads\.0\.(\w+)\.1\.(weight|bias)", r"bbox_head.branches.\1.1.\2"
-        ),
-    )
+    official_rules: ClassVar[tuple[KeyRule, ...]] = FLATFORMER_RULES
 
     def __init__(
         self,
@@ -247,7 +221,8 @@ class FlatFormer(Network):
             ValueError: Shapes are others, pillars lie outside of the grid or are there twice.
             TypeError: `coors` are not integers.
         """
-        coors = self._check(voxel_features, coors, batch_size)
+        whose = self.in_channels, type(self).__name__
+        coors = check_pillars(voxel_features, coors, *whose, batch_size, self.grid_size)
         x = voxel_features
         if len(x):
             orders = self._groups(coors)
@@ -265,31 +240,6 @@ class FlatFormer(Network):
         groups = equal_groups(counts[counts > 0].cumsum(0), self.group_size)
         sizes = self.window_size, self.grid_size
         return [groups.along(window_snake_order(coors, *sizes, *order)) for order in ORDERS]
-
-    def _check(self, feats: Tensor, coors: Tensor, batch_size: int) -> Tensor:
-        if coors.is_floating_point() or coors.dtype == torch.bool:
-            raise TypeError(f"coors must be integers (batch, z, y, x), got {coors.dtype}")
-        check_voxels(feats, coors, self.in_channels, "FlatFormer", "pillar", "(batch, z, y, x)")
-        coors = coors.long()
-        width, height = self.grid_size
-        limits = coors.new_tensor((batch_size, height, width))
-        batch_y_x = coors[:, [0, 2, 3]]
-        outside = ((batch_y_x < 0) | (batch_y_x >= limits)).any(1)
-        if bool(outside.any()):
-            row = int(outside.nonzero()[0])
-            raise ValueError(
-                f"{int(outside.sum())} pillars lie outside of {batch_size} samples of {width} x "
-                f"{height} (x, y) pillars, the first is row {row}: (batch, z, y, x) = "
-                f"{tuple(coors[row].tolist())}"
-            )
-        batch, y, x = batch_y_x.unbind(1)
-        pillars = torch.unique((batch * height + y) * width + x)
-        if len(pillars) < len(coors):
-            raise ValueError(
-                f"{len(coors) - len(pillars)} pillars are there more than once; reduce the points "
-                "of a pillar before, with dynamic_scatter"
-            )
-        return coors
 
     def extra_repr(self) -> str:
         return (
