@@ -9,34 +9,24 @@ import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-# pytest listens to every logger that hands nothing on, and torch's compiler writes down graphs and
-# stacks for this one as soon as anybody listens: a third of the time of compiling and exporting
-logging.getLogger("torch.__trace").propagate = True
-
 
 def pytest_sessionstart(session):
     """Not in the process that hands tests to workers: it runs none, and the stack takes seconds."""
     if session.config.getoption("dist", "no") != "no" and "PYTEST_XDIST_WORKER" not in os.environ:
         return
+    # a stack of toolboxes has millions of objects: looking through them took a tenth of an export
+    gc.set_threshold(50_000, 20, 20)
     import torch
 
     from mmeffvit import compat
 
+    # pytest listens to every logger that hands nothing on, as torch makes this one; its compiler
+    # writes down graphs and stacks as soon as anybody listens: a third of compiling and exporting
+    logging.getLogger("torch.__trace").propagate = True
     compat.setup()
     torch.set_num_threads(
         max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
     )
-
-
-def pytest_collection_finish():
-    """What is there now stays: the garbage collector need not look at it during every test."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
-
-
-def pytest_sessionfinish():
-    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(items):
