@@ -94,10 +94,9 @@ def connect(
 
 
 def _rewrite_neck(draft: Draft, levels: Sequence[Level], neck: Neck, new: NewLevels) -> None:
+    """Of a neck, and of what reads it as long as it hands on maps of the backbone."""
     for change in neck.changes(new):
         draft.set(*change)
-    if neck.place[-1] == 0:  # of several: the heads read what the last one makes
-        return
     made = measure_neck(neck.cfg, levels, draft.scope)
     makes = measure_neck(draft.get(neck.place), list(new.values()), draft.scope)
     if made is None or makes is None:
@@ -107,9 +106,24 @@ def _rewrite_neck(draft: Draft, levels: Sequence[Level], neck: Neck, new: NewLev
             f"{neck.cfg['type']!r} makes maps of strides {[lv.stride for lv in made]} of the old "
             f"backbone, but {[lv.stride for lv in makes]} of the new one."
         )
-    if made != makes:  # it hands on maps of the backbone
+    if made == makes:
+        return
+    behind = _necks_behind(draft, neck)
+    if behind and readers.names_channels(behind[0]):
+        place = (*neck.place[:-1], neck.place[-1] + 1)
+        following = readers.read_neck(place, behind[0], made, draft.scope)
+        _rewrite_neck(draft, made, following, {i: makes[i] for i in following.reads})
+    elif not behind:
         heads = readers.read_heads(draft.owner, plain(draft.get(draft.owner)), made)
         _rewrite_heads(draft, made, heads, dict(enumerate(makes)))
+
+
+def _necks_behind(draft: Draft, neck: Neck) -> list[Mapping[str, Any]]:
+    """Configs of the necks that come after one of several."""
+    *several, number = neck.place
+    if not isinstance(number, int):
+        return []
+    return plain(draft.get(tuple(several)))[number + 1 :]
 
 
 def _rewrite_heads(

@@ -56,7 +56,7 @@ def _match(channels: int | Sequence[int], levels: Sequence[Level], name: str) ->
 
 @dataclass(frozen=True)
 class Neck:
-    """The first neck after a backbone.
+    """A neck after a backbone, or after another neck.
 
     Attributes:
         place: Where it stands.
@@ -110,10 +110,14 @@ def read_neck(place: Place, cfg: Mapping[str, Any], levels: Sequence[Level], sco
     reads = named[start:end]
     if reads != named:
         # some necks look at a map that they do not use, for its size
-        trimmed = {**cfg, "in_channels": channels[start:end], "start_level": 0, "end_level": -1}
+        all_levels = {k: v for k, v in (("start_level", 0), ("end_level", -1)) if k in cfg}
+        trimmed = {**cfg, "in_channels": channels[start:end], **all_levels}
         alone = measure_neck(trimmed, [levels[i] for i in reads], scope)
-        if alone != measure_neck(cfg, [levels[i] for i in named], scope):
+        whole = measure_neck(cfg, [levels[i] for i in named], scope)
+        if alone != whole:
             reads = named
+            if alone and whole and len(whole) - len(alone) == len(named) - (end - start):
+                start, end = 0, len(named)  # it hands on the others as they are
     return Neck(place, cfg, named, start, end, reads)
 
 

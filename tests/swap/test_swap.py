@@ -194,6 +194,13 @@ class TestSegmentor:
         assert cfg.model.auxiliary_head.in_channels == 256  # a map of the backbone
         assert cfg.model.decode_head.in_channels == 2048  # four of JPU's own
 
+    def test_neck_that_hands_a_map_to_the_next(self):
+        cfg = swap_backbone("configs/duoformer/mask-rcnn_r50_duoformer-fpn_1x_coco.py", "rmt-tiny")
+        first, second = cfg.model.neck
+        assert first.in_channels == [64, 128, 256, 512]
+        assert second.in_channels == [64, 256, 256, 256]
+        assert "find_unused_parameters" not in cfg
+
     def test_heads_inside_of_heads(self):
         source = "mmseg::knet/knet-s3_swin-t_upernet_8xb2-adamw-80k_ade20k-512x512.py"
         cfg = swap_backbone(source, "ravlt-tiny")
