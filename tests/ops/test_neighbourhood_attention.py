@@ -1,4 +1,6 @@
 import importlib.machinery
+import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ from mmeffvit.ops import (
     neighbourhood_attention,
 )
 from mmeffvit.ops.neighbourhood_attention import fused, natten
-from mmeffvit.ops.neighbourhood_attention.tiles import axis_tiles, map_tiles
+from mmeffvit.ops.neighbourhood_attention.strips import cut_map
+from mmeffvit.ops.neighbourhood_attention.tiles import axis_phases
 from mmeffvit.testing import relative_rms_error
 from tests.ops.agreement import assert_agree
 
@@ -129,18 +132,22 @@ def test_large_kernels(height, width, kernel, dilation):
     check_gradients([t.requires_grad_() for t in tensors], kernel, dilation)
 
 
+def few_at_a_time(monkeypatch, limit):
+    for numbers in (fused._LOGITS_AT_A_TIME, fused._NUMBERS_AT_A_TIME):
+        monkeypatch.setitem(numbers, "cpu", limit)
+
+
 @pytest.mark.parametrize("limit", [1, 700, 5000])
 def test_any_number_of_tiles_and_heads_at_a_time(monkeypatch, limit):
-    monkeypatch.setitem(fused._LOGITS_AT_A_TIME, "cpu", limit)
-    tensors = [t.requires_grad_() for t in inputs(18, 21, heads=3)]
+    few_at_a_time(monkeypatch, limit)
+    tensors = [t.requires_grad_() for t in inputs(18, 41, heads=3)]
     check_gradients(tensors, 5, (1, 2))
 
 
 @pytest.mark.parametrize(("height", "width", "kernel", "dilation"), CASES)
 def test_gradients_through_the_kernels_of_a_device(monkeypatch, height, width, kernel, dilation):
     """What runs on a GPU, run here."""
-    monkeypatch.setattr(fused, "_explicit_gradients", fused._recomputed_gradients)
-    monkeypatch.setattr(fused, "_add_rectangles", fused._add_tokens)
+    monkeypatch.setattr(fused, "_gradients_for", lambda *_: fused._recomputed_gradients)
     check_gradients([t.requires_grad_() for t in inputs(height, width)], kernel, dilation)
 
 
@@ -193,15 +200,14 @@ class TestBias:
 
     @pytest.mark.parametrize(("height", "width", "kernel", "dilation"), BIASED[::3])
     def test_through_the_kernels_of_a_device(self, monkeypatch, height, width, kernel, dilation):
-        monkeypatch.setattr(fused, "_explicit_gradients", fused._recomputed_gradients)
-        monkeypatch.setattr(fused, "_add_rectangles", fused._add_tokens)
+        monkeypatch.setattr(fused, "_gradients_for", lambda *_: fused._recomputed_gradients)
         tensors = [t.requires_grad_() for t in inputs(height, width, dim=2, batch=1)]
         check_gradients(tensors, kernel, dilation, bias=relative_bias(kernel))
 
     @pytest.mark.parametrize("limit", [1, 700, 5000])
     def test_any_number_of_tiles_and_heads_at_a_time(self, monkeypatch, limit):
-        monkeypatch.setitem(fused._LOGITS_AT_A_TIME, "cpu", limit)
-        tensors = [t.requires_grad_() for t in inputs(18, 21, heads=3)]
+        few_at_a_time(monkeypatch, limit)
+        tensors = [t.requires_grad_() for t in inputs(18, 41, heads=3)]
         check_gradients(tensors, 5, (1, 2), bias=relative_bias(5, heads=3))
 
     def test_gradient_of_the_bias_alone(self):
@@ -293,24 +299,12 @@ class TestLargerMapOfKeys:
 
     def test_only_the_queries_cost(self):
         """An image of 32 pixels at a dilation of 28: 64 queries, not 196 x 196."""
-        groups = map_tiles((8, 8), (196, 196), (7, 7), (28, 28), by_distance=True)
-        assert sum(t.count * t.num_queries for t in groups) == 64
-        assert sum(t.count * t.num_queries * t.num_keys for t in groups) == 64 * 49
-
-
-@pytest.mark.parametrize("kernel", range(3, 31, 2))
-@pytest.mark.parametrize(("length", "dilation", "queries"), [(65, 2, 65), (93, 3, 40), (31, 1, 31)])
-def test_places_of_tiles_are_those_of_the_formula(length, kernel, dilation, queries):
-    positions = neighbour_positions(length, kernel, dilation)
-    seen = 0
-    for tiles in axis_tiles(length, kernel, dilation, queries, by_distance=True):
-        allowed, relative = tiles.allowed("cpu"), tiles.relative("cpu")
-        for tile in tiles.query_positions("cpu").tolist():
-            for query, chosen, place in zip(tile, allowed, relative):
-                ranks = positions[query] // dilation - query // dilation
-                assert place[chosen].tolist() == (ranks + kernel - 1).tolist()
-                seen += 1
-    assert seen == queries
+        queries, logits = 0, 0
+        for tiles in tiles_of((8, 8), (196, 196), 7, 28):
+            count = tiles.down.count * math.prod(tiles.strips.lead)
+            queries += count * tiles.num_queries
+            logits += count * tiles.num_queries * tiles.num_keys
+        assert (queries, logits) == (64, 64 * 49)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -402,21 +396,35 @@ def test_nan_stays_in_its_image_and_head():
     assert not out[0, :, :, 0].isnan().any()
 
 
+@pytest.mark.parametrize("kernel", range(1, 31, 2))
 @pytest.mark.parametrize(
-    ("length", "kernel", "dilation"), [(200, 29, 6), (336, 29, 1), (41, 5, 8), (7, 7, 1), (9, 1, 9)]
+    ("length", "dilation", "queries"),
+    [(200, 6, 200), (336, 1, 336), (65, 2, 65), (93, 3, 40), (31, 1, 31), (66, 2, 61), (41, 1, 9)],
 )
-def test_tiles_cover_an_axis_once_and_see_all_neighbours(length, kernel, dilation):
-    expected = neighbour_positions(length, kernel, dilation)
+def test_tiles_cover_an_axis_once_and_see_all_neighbours(length, kernel, dilation, queries):
+    positions = neighbour_positions(length, kernel, dilation)
     seen = []
-    for tiles in axis_tiles(length, kernel, dilation):
-        allowed = tiles.allowed("cpu")
-        queries, keys = tiles.query_positions("cpu"), tiles.key_positions("cpu")
-        for tile in range(len(queries)):
-            assert list(range(length))[tiles.key_slice(tile)] == keys[tile].tolist()
-            for query, chosen in zip(queries[tile], allowed):
-                assert keys[tile][chosen].tolist() == expected[query].tolist()
-                seen.append(query.item())
-    assert sorted(seen) == list(range(length))
+    for phases in axis_phases(length, kernel, dilation, queries, tile=4):
+        for tiles in phases.tiles:
+            allowed, relative = tiles.allowed("cpu"), tiles.relative("cpu")
+            for phase, tile in itertools.product(range(phases.count), range(tiles.count)):
+                keys = tiles.key + tile * tiles.key_step + torch.arange(tiles.window)
+                for i in range(tiles.size - (tiles.beyond if tile == tiles.count - 1 else 0)):
+                    rank = tiles.query + tile * tiles.query_step + i
+                    query = phases.first + phase + rank * dilation
+                    neighbours = keys[allowed[i]]
+                    at = phases.first + phase + neighbours * dilation
+                    assert at.tolist() == positions[query].tolist()
+                    places = relative[min(tile, len(relative) - 1), i][allowed[i]]
+                    assert places.tolist() == (neighbours - rank + kernel - 1).tolist()
+                    seen.append(query)
+    assert sorted(seen) == list(range(queries))
+
+
+def tiles_of(size, key_size, kernel, dilation):
+    """All tiles of a map, in strips of one kind."""
+    cut = cut_map(size, key_size, (kernel,) * 2, (dilation,) * 2)
+    return [tiles for strips in cut.strips(lambda strip: 1, 10**9) for tiles in strips.tiles()]
 
 
 def test_windows_stay_near_the_size_of_kernels():
@@ -428,11 +436,13 @@ def test_windows_stay_near_the_size_of_kernels():
         ((128, 128), 19, 1),
         ((128, 128), 19, 6),
     ]:
-        groups = map_tiles(size, size, (kernel,) * 2, (dilation,) * 2)
-        logits = sum(t.count * t.num_queries * t.num_keys for t in groups)
+        groups = tiles_of(size, size, kernel, dilation)
+        logits = sum(
+            t.down.count * math.prod(t.strips.lead) * t.num_queries * t.num_keys for t in groups
+        )
         assert logits < 2 * size[0] * size[1] * kernel**2
         # few groups, so that few calls
-        assert len(groups) <= 64
+        assert len(groups) <= 9
 
 
 class TestErrors:
@@ -514,7 +524,7 @@ class TestNatten:
 
 
 def test_forward_holds_no_weights_of_a_window():
-    """What autograd keeps: q, k, v and the output, not L x k x k weights or gathered keys."""
+    """What autograd keeps is as large as the map: no L x k x k weights, no gathered keys."""
     tensors = [t.requires_grad_() for t in inputs(24, 24, heads=1, dim=8, batch=1)]
     tokens, saved = 24 * 24, {}
     for implementation in ("reference", "fused"):
@@ -525,7 +535,7 @@ def test_forward_holds_no_weights_of_a_window():
         ):
             neighbourhood_attention(*tensors, 11, implementation=implementation)
         saved[implementation] = sum(t.untyped_storage().nbytes() // 4 for t in storages.values())
-    assert saved["fused"] <= 4 * tokens * 8
+    assert saved["fused"] <= 4 * tokens * 8 + tokens  # and a normaliser of each query
     assert saved["reference"] >= tokens * 121 * 8  # so that the measurement is shown to see it
 
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmeffvit.ops import neighbourhood_attention, sparse_scan_attention, sparse_scan_steps
 from mmeffvit.testing import relative_rms_error
@@ -147,3 +148,24 @@ def test_impossible_arguments():
         sparse_scan_attention(q, k, v, 0)
     with pytest.raises(ValueError, match="positive odd number or None, got 4"):
         sparse_scan_attention(q, k, v, 7, max_kernel=4)
+
+
+class Calls(TorchDispatchMode):
+    """Counts what PyTorch is asked to do, views included."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_calls_do_not_grow_with_the_map():
+    counts = []
+    for size in ((25, 42), (75, 126)):
+        tensors = inputs(*size, heads=1, dim=4, batch=1)
+        sparse_scan_attention(*tensors, 5)  # makes the tables of this size
+        with Calls() as calls:
+            sparse_scan_attention(*tensors, 5)
+        counts.append(calls.count)
+    assert max(counts) < 160

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmeffvit.ops.neighbourhood_attention import fused
 from mmeffvit.ops.neighbourhood_attention.tiles import check_windows
-from mmeffvit.ops.precision import autocast_disabled
+from mmeffvit.ops.precision import autocast_disabled, full_dtype
 
 
 def refuses(*args, **kwargs) -> str | None:
@@ -29,17 +29,19 @@ def _attend(
     k: Tensor,
     v: Tensor,
     bias: Tensor | None,
-    size: Sequence[int],
-    key_size: Sequence[int],
     kernel: Sequence[int],
     dilation: Sequence[int],
     scale: float,
-) -> Tensor:
-    """(B*h, L, d) queries, and keys and values, of maps of H x W to the same of the queries."""
-    check_windows(size, key_size, kernel, dilation)
-    windows = (tuple(t) for t in (size, key_size, kernel, dilation))
+) -> tuple[Tensor, Tensor]:
+    """(B, H, W, h, d) each, and what the backward pass keeps beside it, maybe nothing."""
+    check_windows(q.shape[1:3], k.shape[1:3], kernel, dilation)
     with autocast_disabled(q.device.type):
-        return fused.forward(q, k, v, bias, *windows, scale)
+        out, normaliser = fused.forward(
+            q, k, v, bias, tuple(kernel), tuple(dilation), scale, keep=True
+        )
+    # an operator of PyTorch has no optional results
+    normaliser = out.new_empty(0) if normaliser is None else normaliser.contiguous()
+    return out.contiguous(), normaliser
 
 
 @torch.library.custom_op(f"{fused.COMPILED_OP}_backward", mutates_args=())
@@ -50,40 +52,44 @@ def _attend_backward(
     v: Tensor,
     bias: Tensor | None,
     out: Tensor,
-    size: Sequence[int],
-    key_size: Sequence[int],
+    normaliser: Tensor,
     kernel: Sequence[int],
     dilation: Sequence[int],
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    windows = (tuple(t) for t in (size, key_size, kernel, dilation))
+    kept = normaliser if normaliser.numel() else None
     with autocast_disabled(q.device.type):
-        *grads, grad_bias = fused.backward(grad.contiguous(), q, k, v, bias, out, *windows, scale)
-    # an operator of PyTorch has no optional results
-    return *grads, q.new_empty(0) if grad_bias is None else grad_bias
+        *grads, grad_bias = fused.backward(
+            grad, q, k, v, bias, out, kept, tuple(kernel), tuple(dilation), scale
+        )
+    grad_bias = q.new_empty(0) if grad_bias is None else grad_bias
+    return *(t.contiguous() for t in grads), grad_bias
 
 
 @_attend.register_fake
-def _(q, k, v, bias, *geometry):
-    return torch.empty_like(q)
+def _(q, k, v, bias, *options):
+    keeps = fused.keeps_normaliser(q.device.type, bias)
+    shape = (*q.shape[:4], 1) if keeps else (0,)
+    dtype = full_dtype(q.dtype) if keeps else q.dtype
+    return q.new_empty(q.shape), q.new_empty(shape, dtype=dtype)
 
 
 @_attend_backward.register_fake
-def _(grad, q, k, v, bias, out, *geometry):
+def _(grad, q, k, v, bias, *options):
     grad_bias = q.new_empty(0) if bias is None else torch.empty_like(bias)
-    return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), grad_bias
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), grad_bias
 
 
 def _keep(ctx, inputs, output) -> None:
-    q, k, v, bias, *ctx.geometry = inputs
-    ctx.save_for_backward(q, k, v, bias, output)
+    q, k, v, bias, *ctx.options = inputs
+    ctx.save_for_backward(q, k, v, bias, *output)
 
 
-def _gradients(ctx, grad: Tensor):
-    *grads, grad_bias = _attend_backward(grad, *ctx.saved_tensors, *ctx.geometry)
+def _gradients(ctx, grad: Tensor, _):
+    *grads, grad_bias = _attend_backward(grad, *ctx.saved_tensors, *ctx.options)
     if not ctx.needs_input_grad[3]:
         grad_bias = None
-    return *grads, grad_bias, *(None for _ in ctx.geometry)
+    return *grads, grad_bias, *(None for _ in ctx.options)
 
 
 _attend.register_autograd(_gradients, setup_context=_keep)

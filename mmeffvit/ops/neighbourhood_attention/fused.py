@@ -1,8 +1,13 @@
-"""Neighbourhood attention tile by tile; derived in README.md beside it."""
+"""Neighbourhood attention tile by tile; derived in README.md beside it.
+
+Letters beside those of shapes are those of `strips.py`: tiles of queries are (T, N, t t, d), their
+windows (T, N, w w, d), for T tiles of each of N = B h P P S strips.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -10,18 +15,19 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mmeffvit.ops.neighbourhood_attention.reference import neighbourhood_attention_reference
-from mmeffvit.ops.neighbourhood_attention.tiles import MapTiles, map_tiles
-from mmeffvit.ops.precision import autocast_disabled, full_dtype, in_full
+from mmeffvit.ops.neighbourhood_attention.strips import MapTiles, Strips, cut_map
+from mmeffvit.ops.neighbourhood_attention.tiles import AxisTiles, Size
+from mmeffvit.ops.precision import autocast_disabled, full_dtype
 from mmeffvit.ops.tables import cached_table
 
-# logits that are worked on at a time: on a CPU they stay in the cache
+# numbers of keys, or of gradients of windows, that are held at a time: below what allocators of
+# CPUs ask the system for anew; and logits, where they are spelt out: they stay in the cache
+_NUMBERS_AT_A_TIME = {"cpu": 2**22}
 _LOGITS_AT_A_TIME = {"cpu": 2**18}
-_LOGITS_AT_A_TIME_ELSEWHERE = 2**26
+_AT_A_TIME_ELSEWHERE = 2**27
 
 #: name of this implementation as a node of compiled graphs
 COMPILED_OP = "mmeffvit::neighbourhood_attention"
-
-Size = tuple[int, int]
 
 
 def neighbourhood_attention_fused(
@@ -39,44 +45,35 @@ def neighbourhood_attention_fused(
         # only shapes are asked for, or multiply-accumulates: those of the formula, without tiles
         options = {"bias": bias, "scale": scale}
         return neighbourhood_attention_reference(q, k, v, kernel, dilation, **options)
-    batch, height, width, heads, head_dim = q.shape
-    geometry = ((height, width), tuple(k.shape[1:3]), kernel, dilation)
-    scale = head_dim**-0.5 if scale is None else scale
-    # (B, H, W, h, d) -> (B*h, L, d): the keys of one head lie side by side
-    # one copy: of one sample `reshape` makes a view, and each gather from it would copy the map
-    q, k, v = (
-        t.permute(0, 3, 1, 2, 4).reshape(batch * heads, -1, head_dim).contiguous()
-        for t in (q, k, v)
-    )
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
     with autocast_disabled(q.device.type):
         if torch.compiler.is_compiling():
-            attend = torch.ops.mmeffvit.neighbourhood_attention
-        elif torch.is_grad_enabled() and any(
+            return torch.ops.mmeffvit.neighbourhood_attention(
+                q, k, v, bias, kernel, dilation, scale
+            )[0]
+        if torch.is_grad_enabled() and any(
             t is not None and t.requires_grad for t in (q, k, v, bias)
         ):
-            attend = _NeighbourhoodAttention.apply
-        else:
-            attend = forward
-        out = attend(q, k, v, bias, *geometry, scale)
-    return out.view(batch, heads, height, width, head_dim).permute(0, 2, 3, 1, 4)
+            return _NeighbourhoodAttention.apply(q, k, v, bias, kernel, dilation, scale)
+        return forward(q, k, v, bias, kernel, dilation, scale)[0]
 
 
 class _NeighbourhoodAttention(torch.autograd.Function):
-    """Keeps q, k, v and the output for backward, and computes the weights again there."""
+    """Keeps q, k, v, the output and its normaliser, and computes the weights again in backward."""
 
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *geometry) -> Tensor:
-        out = forward(q, k, v, bias, *geometry)
-        ctx.save_for_backward(q, k, v, bias, out)
-        ctx.geometry = geometry
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *options) -> Tensor:
+        out, normaliser = forward(q, k, v, bias, *options, keep=True)
+        ctx.save_for_backward(q, k, v, bias, out, normaliser)
+        ctx.options = options
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
         with autocast_disabled(grad.device.type):
-            grads = backward(grad.contiguous(), *ctx.saved_tensors, *ctx.geometry)
-        return *grads, *(None for _ in ctx.geometry)
+            grads = backward(grad, *ctx.saved_tensors, *ctx.options)
+        return *grads, *(None for _ in ctx.options)
 
 
 def forward(
@@ -84,25 +81,35 @@ def forward(
     k: Tensor,
     v: Tensor,
     bias: Tensor | None,
-    size: Size,
-    key_size: Size,
     kernel: Size,
     dilation: Size,
     scale: float,
-) -> Tensor:
-    """(B*h, L, d) queries of a map of H x W, keys and values of H' x W', to (B*h, L, d)."""
-    out = torch.empty_like(q)
-    for tiles in map_tiles(size, key_size, kernel, dilation, by_distance=bias is not None):
-        query_tokens, key_tokens, mask = _tables(tiles, q.device, q.dtype)
-        mask = _with_bias(mask, bias, tiles, q.dtype)
-        for heads, chunk in _chunks(tiles, q):
-            queries, keys = query_tokens[chunk], key_tokens[chunk]
-            rows = _gather(q[heads], queries), _gather(k[heads], keys), _gather(v[heads], keys)
-            attended = F.scaled_dot_product_attention(
-                *rows, attn_mask=_of_heads(mask, heads, q), scale=scale
-            )
-            out[heads].index_copy_(1, queries.flatten(), attended.flatten(1, 2))
-    return out
+    keep: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """The operator, and if `keep` says so what its backward pass needs beside inputs and output.
+
+    Returns:
+        (B, H, W, h, d), and (B, H, W, h, 1): log-sum-exp of the logits, None where none is needed.
+    """
+    height, width = q.shape[1:3]
+    cut = cut_map((height, width), tuple(k.shape[1:3]), kernel, dilation)
+    q, k, v = cut.padded_queries(q), cut.padded_keys(k), cut.padded_keys(v)
+    out, normaliser = torch.empty_like(q, memory_format=torch.contiguous_format), None
+    if keep and keeps_normaliser(q.device.type, bias):
+        normaliser = out.new_empty(*out.shape[:4], 1, dtype=full_dtype(q.dtype))
+    for strips in cut.strips(lambda strip: strip.numbers(k), _limit(_NUMBERS_AT_A_TIME, q)):
+        keys, values = (strips.copy(t, t.dtype) for t in (k, v))
+        for tiles in strips.tiles():
+            mask = _mask(tiles, bias, q.device, q.dtype)
+            lead = (len(q), q.shape[3], *strips.lead)
+            rows, windows = tiles.queries(q, q.dtype), (tiles.windows(keys), tiles.windows(values))
+            attended, sums = _attend(rows, *windows, mask, scale, lead)
+            tiles.write(out, attended)
+            if normaliser is not None:
+                tiles.write(normaliser, sums)
+    if normaliser is not None:
+        normaliser = normaliser[:, :height, :width]
+    return out[:, :height, :width], normaliser
 
 
 def backward(
@@ -112,162 +119,246 @@ def backward(
     v: Tensor,
     bias: Tensor | None,
     out: Tensor,
-    size: Size,
-    key_size: Size,
+    normaliser: Tensor | None,
     kernel: Size,
     dilation: Size,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Gradients of q, k, v and the bias, from that of `out`."""
+    """Gradients of q, k, v and the bias, from that of the output."""
     # at least float32: a key sums the gradients of all windows it is in
     dtype = full_dtype(q.dtype)
-    grad_q = torch.empty_like(q)
-    grad_k, grad_v = (torch.zeros_like(t, dtype=dtype) for t in (k, v))
+    (height, width), (rows, columns) = q.shape[1:3], k.shape[1:3]
+    cut = cut_map((height, width), (rows, columns), kernel, dilation)
+    of_queries = [cut.padded_queries(t) for t in (q, grad, out, normaliser) if t is not None]
+    k, v = cut.padded_keys(k), cut.padded_keys(v)
+    grad_q = torch.empty_like(of_queries[0], memory_format=torch.contiguous_format)
+    grad_k, grad_v = (torch.zeros(k.shape, dtype=dtype, device=k.device) for _ in range(2))
     grad_bias = None if bias is None else torch.zeros_like(bias, dtype=dtype)
-    if q.device.type == "cpu":
-        tile_gradients, add = _explicit_gradients, _add_rectangles
-    else:
-        tile_gradients, add = _recomputed_gradients, _add_tokens
-    for tiles in map_tiles(size, key_size, kernel, dilation, by_distance=bias is not None):
-        query_tokens, key_tokens, mask = _tables(tiles, q.device, dtype)
-        mask = _with_bias(mask, bias, tiles, dtype)
-        for heads, chunk in _chunks(tiles, q):
-            queries, keys = query_tokens[chunk], key_tokens[chunk]
-            rows = [_gather(t[heads], queries) for t in (q, grad, out)]
-            windows = [_gather(t[heads], keys) for t in (k, v)]
-            dq, dk, dv, dmask = tile_gradients(*rows, *windows, _of_heads(mask, heads, q), scale)
-            grad_q[heads].index_copy_(1, queries.flatten(), dq.flatten(1, 2).to(q.dtype))
-            for total, part in ((grad_k[heads], dk), (grad_v[heads], dv)):
-                add(total, part, tiles, chunk, keys, key_size)
-            if bias is not None:
-                by_place = dmask.new_zeros(len(dmask), bias[0].numel())
-                by_place.index_add_(1, _places(tiles, q.device), dmask.flatten(1))
-                grad_bias.flatten(1).index_add_(0, _numbers(heads, q, len(bias)), by_place)
-    if bias is not None:
-        grad_bias = grad_bias.to(bias.dtype)
-    return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), grad_bias
+    gradients = _gradients_for(q.device.type, bias)
+    held = _logits_held if gradients is _explicit_gradients else _numbers_held
+    limit = _limit(_LOGITS_AT_A_TIME if held is _logits_held else _NUMBERS_AT_A_TIME, q)
+    for strips in cut.strips(lambda strip: held(strip, k), limit):
+        keys, values = (strips.copy(t, dtype) for t in (k, v))
+        lead = (len(k), k.shape[3], *strips.lead)
+        sums = [_zeros_like(keys, rows_first=held is _numbers_held) for _ in range(2)]
+        for tiles in strips.tiles():
+            tokens = [tiles.queries(t, dtype) for t in of_queries]
+            tiles.clear_beyond(tokens[1])
+            mask = _mask(tiles, bias, q.device, dtype)
+            dq, dmask = gradients(tiles, tokens, (keys, values), sums, mask, scale, lead)
+            tiles.write(grad_q, dq.unflatten(1, lead))
+            if dmask is not None:
+                places = _places(tiles.down.distances, tiles.across.distances, q.device)
+                grad_bias.flatten(1).index_add_(1, places.flatten(), dmask.flatten(1))
+        strips.add(grad_k, sums[0])
+        strips.add(grad_v, sums[1])
+    return (
+        grad_q[:, :height, :width],
+        *(total[:, :rows, :columns].to(k.dtype) for total in (grad_k, grad_v)),
+        None if bias is None else grad_bias.to(bias.dtype),
+    )
 
 
-def _explicit_gradients(
-    q: Tensor, grad: Tensor, out: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Gradients of softmax attention from its output, without running it forward again.
+def keeps_normaliser(device: str, bias: Tensor | None) -> bool:
+    """Whether the backward pass wants the log-sum-exp of all logits."""
+    return _gradients_for(device, bias) is _flash_gradients
 
-    All tensors are (heads, tiles, tokens, d), the mask (queries, keys), or (heads, 1, queries,
-    keys) with a gradient (heads, queries, keys). On a CPU this is faster than the backward pass of
-    `scaled_dot_product_attention`, which would need the forward pass before it.
+
+def _gradients_for(device: str, bias: Tensor | None) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    """What computes the gradients of some tiles.
+
+    It takes tiles; queries, gradients and outputs (T, N, t t, d), and log-sum-exp (T, N, t t, 1) if
+    that is kept; strips (N, R, w, d) of keys and of values; strips that the gradients of both are
+    added to; mask; scale; and (B, h, P, P, S). It returns the gradients of the queries, and those
+    of the mask if that holds a bias.
     """
-    dtype = full_dtype(q.dtype)
-    lead = q.shape[:2]
-    q, grad, out, k, v = (t.flatten(0, 1).to(dtype) for t in (q, grad, out, k, v))
+    if device != "cpu":
+        return _recomputed_gradients
+    # torch's kernel for CPUs has no gradients of a mask
+    return _flash_gradients if bias is None else _explicit_gradients
+
+
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, lead: tuple[int, ...]
+) -> tuple[Tensor, Tensor | None]:
+    """Attention of tiles to their windows: (T, B, h, P, P, S, t t, d), and (.., 1) log-sum-exp."""
+    shape = (len(q), *lead)
+    q, k, v, mask = _of_heads(q, k, v, mask, lead)
+    if q.device.type == "cpu":
+        # what F.scaled_dot_product_attention calls, with the log-sum-exp that it has anyway
+        out, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            q, k, v, attn_mask=mask, scale=scale
+        )
+        return out.view(*shape, *out.shape[2:]), sums.view(*shape, -1, 1)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    return out.view(*shape, *out.shape[2:]), None
+
+
+def _of_heads(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, lead: tuple[int, ...]
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Tiles (T, N, tokens, d) and a mask that attention kernels take beside them.
+
+    A bias differs between heads and not between phases. A single row of tiles has room for both,
+    (B h, P P S, tokens, d); else the bias is repeated.
+    """
+    if mask is None or mask.dim() == 2:
+        return q, k, v, mask
+    batch, heads, *phases, strips = lead
+    phases = math.prod(phases)
+    mask = mask.transpose(0, 1)
+    # (T, h, S, t t, w w) -> (T, B, h, P P, S, ..)
+    mask = mask[:, None, :, None]
+    if len(q) == 1:
+        q, k, v = (t[0].unflatten(0, (batch * heads, -1)) for t in (q, k, v))
+        phases = phases if mask.shape[4] > 1 else 1
+        mask = mask[0].expand(batch, -1, phases, -1, -1, -1).flatten(0, 1).flatten(1, 2)
+        return q, k, v, mask
+    mask = mask.expand(-1, batch, -1, phases, strips, -1, -1)
+    return q, k, v, mask.flatten(1, 4)
+
+
+def _flash_gradients(tiles, tokens, strips, sums, mask, scale, lead) -> tuple[Tensor, None]:
+    """By the kernel for CPUs that `scaled_dot_product_attention` has for its own gradients."""
+    q, grad, out, normaliser = tokens
+    dq, *parts = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+        grad,
+        q,
+        *(tiles.windows(t) for t in strips),
+        out,
+        normaliser.squeeze(-1),
+        0.0,
+        False,
+        attn_mask=mask,
+        scale=scale,
+    )
+    for total, part in zip(sums, parts):
+        tiles.add(total, part)
+    return dq, None
+
+
+def _explicit_gradients(tiles, tokens, strips, sums, mask, scale, lead) -> tuple[Tensor, Tensor]:
+    """Written out, without running attention forward again; of a mask (h, T, S, t t, w w)."""
+    q, grad, out = tokens
+    keys, values, dkeys, dvalues = (tiles.windows(t) for t in (*strips, *sums))
     q = q * scale
-    if mask is None:
-        weights = torch.bmm(q, k.transpose(1, 2))
-    else:
-        weights = torch.baddbmm(_for_tiles(mask, lead), q, k.transpose(1, 2))
-    weights = weights.softmax(-1)
-    dv = torch.bmm(weights.transpose(1, 2), grad)
-    dlogits = torch.bmm(grad, v.transpose(1, 2))
-    dlogits.sub_((grad * out).sum(-1, keepdim=True)).mul_(weights)
-    dmask = dlogits.unflatten(0, lead).sum(1) if _has_gradient(mask) else None
-    dq = torch.bmm(dlogits, k).mul_(scale)
-    dk = torch.bmm(dlogits.transpose(1, 2), q)
-    return dq.unflatten(0, lead), dk.unflatten(0, lead), dv.unflatten(0, lead), dmask
+    means = (grad * out).sum(-1, keepdim=True)
+    dq, dmask = torch.empty_like(q), torch.zeros_like(mask)
+    for tile in range(len(q)):
+        row = min(tile, mask.shape[1] - 1)
+        for heads, rows in _some_heads(lead, tiles.num_queries * tiles.num_keys, mask.shape[2]):
+            here = tile, rows
+            weights = torch.bmm(q[here], keys[here].mT)
+            # (heads, P P, S, t t, w w), or (heads, P P S, 1, ..) if strips are alike
+            by_head = (len(heads), -1, *mask.shape[2:])
+            weights.view(by_head).add_(mask[:, row].index_select(0, heads).unsqueeze(1))
+            weights = weights.softmax(-1)
+            dvalues[here].baddbmm_(weights.mT, grad[here])
+            dlogits = torch.bmm(grad[here], values[here].mT).sub_(means[here]).mul_(weights)
+            dmask[:, row].index_add_(0, heads, dlogits.view(by_head).sum(1))
+            torch.bmm(dlogits, keys[here], out=dq[here])
+            dkeys[here].baddbmm_(dlogits.mT, q[here])
+    return dq.mul_(scale), dmask
+
+
+def _some_heads(lead: tuple[int, ...], logits: int, strips: int) -> Iterator[tuple[Tensor, slice]]:
+    """Parts of N = B h P P S, with few logits at a time: the heads there, and where they are.
+
+    Args:
+        lead: (B, h, P, P, S).
+        logits: Of each of the N.
+        strips: How many of S must stay together.
+    """
+    samples, num_heads, *phases = lead
+    per_head = math.prod(phases)
+    at_a_time = max(strips, _LOGITS_AT_A_TIME["cpu"] // logits)
+    if at_a_time >= per_head:
+        count = at_a_time // per_head
+        for first in range(0, samples * num_heads, count):
+            last = min(first + count, samples * num_heads)
+            yield torch.arange(first, last) % num_heads, slice(first * per_head, last * per_head)
+        return
+    count = at_a_time // strips * strips
+    for head in range(samples * num_heads):
+        number, end = torch.tensor([head % num_heads]), (head + 1) * per_head
+        for first in range(head * per_head, end, count):
+            yield number, slice(first, min(first + count, end))
 
 
 def _recomputed_gradients(
-    q: Tensor, grad: Tensor, out: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """The same through the device's own attention kernels, which run forward once more."""
-    inputs = [t.detach().requires_grad_() for t in (q, k, v)]
-    if mask is not None:
-        mask = mask.to(q.dtype)
-    if _has_gradient(mask):
-        inputs.append(mask.requires_grad_())
+    tiles, tokens, strips, sums, mask, scale, lead
+) -> tuple[Tensor, Tensor | None]:
+    """By the device's own attention kernels, which run forward once more."""
+    q, grad, _ = tokens
+    inputs = [t.detach().requires_grad_() for t in (q, *(tiles.windows(t) for t in strips))]
+    biased = mask is not None and mask.dim() == 5
+    if biased:
+        inputs.append(mask.detach().requires_grad_())
+        mask = inputs[-1]
     with torch.enable_grad():
-        attended = F.scaled_dot_product_attention(*inputs[:3], attn_mask=mask, scale=scale)
-    dq, dk, dv, *dmask = torch.autograd.grad(attended, inputs, grad)
-    return dq, dk, dv, in_full(dmask[0].squeeze(1)) if dmask else None
+        *attending, mask = _of_heads(*inputs[:3], mask, lead)
+        attended = F.scaled_dot_product_attention(*attending, attn_mask=mask, scale=scale)
+    dq, *parts = torch.autograd.grad(attended, inputs, grad.view_as(attended))
+    for total, part in zip(sums, parts):
+        tiles.add(total, part)
+    return dq, parts[2] if biased else None
 
 
-def _has_gradient(mask: Tensor | None) -> bool:
-    """Whether a mask holds a bias of its own for every head."""
-    return mask is not None and mask.dim() == 4
-
-
-def _for_tiles(mask: Tensor, lead: torch.Size) -> Tensor:
-    """(queries, keys) or (heads, 1, queries, keys) to (heads * tiles, queries, keys)."""
-    return mask.expand(*lead, *mask.shape[-2:]).flatten(0, 1)
-
-
-def _with_bias(
-    mask: Tensor | None, bias: Tensor | None, tiles: MapTiles, dtype: torch.dtype
+def _mask(
+    tiles: MapTiles, bias: Tensor | None, device: torch.device, dtype: torch.dtype
 ) -> Tensor | None:
-    """(h, 1, queries, keys) mask of tiles with the bias in it; the mask alone without a bias."""
+    """(t t, w w) 0 where a query attends to a key and -inf elsewhere, None if they all do.
+
+    With a bias in it, (h, T, S, t t, w w); T and S are 1 where all tiles are alike.
+    """
+    mask = None
+    if not (tiles.down.dense and tiles.across.dense):
+        mask = _allowed(tiles.down.offsets_alone, tiles.across.offsets_alone, device, dtype)
     if bias is None:
         return mask
-    added = bias.flatten(1).to(dtype).index_select(1, _places(tiles, bias.device))
-    added = added.view(len(bias), 1, tiles.num_queries, tiles.num_keys)
+    places = _places(tiles.down.distances, tiles.across.distances, device)
+    added = bias.flatten(1).to(dtype).index_select(1, places.flatten())
+    added = added.view(len(bias), *places.shape)
     return added if mask is None else added + mask
 
 
-def _of_heads(mask: Tensor | None, heads: slice, q: Tensor) -> Tensor | None:
-    """The part of a mask for some of the B*h rows of q."""
-    return mask[_numbers(heads, q, len(mask))] if _has_gradient(mask) else mask
+@cached_table(maxsize=128)
+def _allowed(
+    rows: AxisTiles, columns: AxisTiles, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    down, across = rows.allowed(device), columns.allowed(device)
+    allowed = (down[:, None, :, None] & across[None, :, None, :]).flatten(2, 3).flatten(0, 1)
+    return torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill_(~allowed, -torch.inf)
 
 
-def _numbers(heads: slice, q: Tensor, num_heads: int) -> Tensor:
-    """Numbers of the heads in their samples: q is (B*h, L, d)."""
-    return torch.arange(heads.start, min(heads.stop, len(q)), device=q.device) % num_heads
+@cached_table(maxsize=128)
+def _places(rows: AxisTiles, columns: AxisTiles, device: torch.device) -> Tensor:
+    """(T, S, t t, w w) places in a flat table of (2 k_h - 1) x (2 k_w - 1) distances."""
+    down, across = rows.relative(device), columns.relative(device)
+    # (T, S, t, t, w, w)
+    down, across = down[:, None, :, None, :, None], across[None, :, None, :, None, :]
+    return (down * (2 * columns.kernel - 1) + across).flatten(4, 5).flatten(2, 3)
 
 
-def _chunks(tiles: MapTiles, q: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Heads (of the batch) and tiles, few enough at a time."""
-    limit = _LOGITS_AT_A_TIME.get(q.device.type, _LOGITS_AT_A_TIME_ELSEWHERE)
-    per_tile = tiles.num_queries * tiles.num_keys
-    heads_at_a_time = min(max(1, limit // per_tile), q.shape[0])
-    tiles_at_a_time = max(1, limit // (per_tile * heads_at_a_time))
-    for tile in range(0, tiles.count, tiles_at_a_time):
-        for head in range(0, q.shape[0], heads_at_a_time):
-            yield slice(head, head + heads_at_a_time), slice(tile, tile + tiles_at_a_time)
+def _numbers_held(strip: Strips, x: Tensor) -> int:
+    """Of the gradients of all windows of one strip."""
+    lead = len(x) * x.shape[3] * math.prod(strip.lead)
+    return max(lead * t.down.count * t.num_keys * x.shape[4] for t in strip.tiles())
 
 
-def _gather(x: Tensor, tokens: Tensor) -> Tensor:
-    """(heads, L, d) and (tiles, n) -> (heads, tiles, n, d)."""
-    return x.index_select(1, tokens.flatten()).unflatten(1, tokens.shape)
+def _logits_held(strip: Strips, x: Tensor) -> int:
+    """Of one tile of one strip in all samples, heads and phases."""
+    lead = len(x) * x.shape[3] * math.prod(strip.lead)
+    return max(lead * t.num_queries * t.num_keys for t in strip.tiles())
 
 
-def _add_rectangles(
-    total: Tensor, parts: Tensor, tiles: MapTiles, chunk: slice, keys: Tensor, size: Size
-) -> None:
-    """Add (heads, tiles, keys, d) to the tokens that the windows were gathered from.
-
-    On a CPU, adding rectangles is many times faster than adding rows by their numbers.
-    """
-    total = total.unflatten(1, size)
-    parts = parts.unflatten(2, (tiles.rows.window, tiles.columns.window))
-    for tile, part in enumerate(parts.unbind(1), start=chunk.start):
-        rows, columns = tiles.key_slices(tile)
-        total[:, rows, columns] += part
+def _limit(at_a_time: dict[str, int], x: Tensor) -> int:
+    return at_a_time.get(x.device.type, _AT_A_TIME_ELSEWHERE)
 
 
-def _add_tokens(
-    total: Tensor, parts: Tensor, tiles: MapTiles, chunk: slice, keys: Tensor, size: Size
-) -> None:
-    """The same in one call, for devices where many small ones are slow."""
-    total.index_add_(1, keys.flatten(), parts.flatten(1, 2).to(total.dtype))
-
-
-@cached_table(maxsize=512)
-def _tables(
-    tiles: MapTiles, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """(tiles, queries) and (tiles, keys) tokens, and the mask that all these tiles share."""
-    mask = None if tiles.dense else tiles.mask(device, dtype)
-    return tiles.query_tokens(device), tiles.key_tokens(device), mask
-
-
-@cached_table(maxsize=512)
-def _places(tiles: MapTiles, device: torch.device) -> Tensor:
-    """(queries * keys) places in a flat table of relative distances."""
-    return tiles.relative(device)
+def _zeros_like(strips: Tensor, rows_first: bool) -> Tensor:
+    """Zeros (N, R, w, d); in memory as (R, w, N, d), if attention kernels' gradients are so."""
+    if not rows_first:
+        return torch.zeros_like(strips)
+    lead, *tokens, dim = strips.shape
+    return strips.new_zeros(*tokens, lead, dim).permute(2, 0, 1, 3)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-# a longer tile shares a window among more queries, and masks more of it
-_TILE, _TILE_OF_SMALL_KERNELS, _SMALL_KERNEL = 8, 4, 5
-# where windows hold hardly more than one kernel, nothing is masked and tiles may be long
-_SPARE, _LONGEST_TILE = 8, 32
+# queries of a tile on an axis: more share a window, and mask more of it. Strips are copied once
+# for all their rows, so that short tiles cost least there
+_ROWS, _COLUMNS, _COLUMNS_OF_SMALL_KERNELS, _SMALL_KERNEL = 4, 8, 4, 5
+# where windows hold hardly more than one kernel, the whole axis is one tile
+_SPARE = 8
 
 Size = tuple[int, int]
 
@@ -43,23 +44,31 @@ def check_windows(
 
 @dataclass(frozen=True)
 class AxisTiles:
-    """Tiles of one axis that look alike: equally many queries, at equal places in the window.
+    """Tiles of one phase of an axis that look alike, at equal distances from each other.
+
+    Positions are ranks, which count the positions of a phase.
 
     Attributes:
-        queries: First query of each tile.
-        keys: First key of the window of each tile.
+        count: Tiles.
+        query: First query of the first tile.
+        query_step: From the first query of a tile to that of the next.
+        key: First key of the window of the first tile.
+        key_step: From the first key of a window to that of the next.
         offsets: For each query of a tile, where its kernel begins in the window.
         window: Keys in the window.
         kernel: Keys that one query attends to.
-        dilation: Distance between neighbouring queries of a tile, and keys of a window.
+        beyond: Queries at the end of the last tile that are none: other tiles have them, or none.
     """
 
-    queries: tuple[int, ...]
-    keys: tuple[int, ...]
+    count: int
+    query: int
+    query_step: int
+    key: int
+    key_step: int
     offsets: tuple[int, ...]
     window: int
     kernel: int
-    dilation: int
+    beyond: int = 0
 
     @property
     def size(self) -> int:
@@ -71,159 +80,138 @@ class AxisTiles:
         """Whether every query of a tile attends to the whole window."""
         return self.window == self.kernel
 
-    def query_positions(self, device: torch.device | str) -> Tensor:
-        """(tiles, size) positions on the axis."""
-        return self._positions(self.queries, self.size, device)
+    @property
+    def query_end(self) -> int:
+        """The rank after the last query."""
+        return self.query + (self.count - 1) * self.query_step + self.size
 
-    def key_positions(self, device: torch.device | str) -> Tensor:
-        """(tiles, window) positions on the axis."""
-        return self._positions(self.keys, self.window, device)
+    @property
+    def key_end(self) -> int:
+        """The rank after the last key."""
+        return self.key + (self.count - 1) * self.key_step + self.window
 
-    def key_slice(self, tile: int) -> slice:
-        """The window of one tile."""
-        first = self.keys[tile]
-        return slice(first, first + (self.window - 1) * self.dilation + 1, self.dilation)
+    @property
+    def offsets_alone(self) -> AxisTiles:
+        """One tile whose queries attend to the same keys of the window."""
+        return replace(self, count=1, query=0, query_step=1, key=0, key_step=1, beyond=0)
+
+    @property
+    def distances(self) -> AxisTiles:
+        """The fewest tiles whose keys are as far from their queries."""
+        if self.key_step != self.query_step:
+            return self
+        return replace(self.offsets_alone, key=self.key - self.query)
+
+    def part(self, first: int, count: int) -> AxisTiles:
+        """At most `count` of the tiles, from the first on."""
+        count = min(count, self.count - first)
+        return replace(
+            self,
+            count=count,
+            query=self.query + first * self.query_step,
+            key=self.key + first * self.key_step,
+            beyond=self.beyond if first + count == self.count else 0,
+        )
 
     def allowed(self, device: torch.device | str) -> Tensor:
         """(size, window) bool: which keys of the window a query attends to."""
-        distance = torch.arange(self.window, device=device) - torch.tensor(
-            self.offsets, device=device
-        ).unsqueeze(1)
+        offsets = torch.tensor(self.offsets, device=device)[:, None]
+        distance = torch.arange(self.window, device=device) - offsets
         return (distance >= 0) & (distance < self.kernel)
 
     def relative(self, device: torch.device | str) -> Tensor:
-        """(size, window): rank of the key minus that of the query, plus ``kernel - 1``.
+        """(tiles, size, window): rank of the key minus that of the query, plus ``kernel - 1``.
 
-        For tiles that were grouped by distance. Keys that a query does not attend to have any
-        number that is one of a key.
+        Of the tiles of `distances`. Keys that a query does not attend to have any number that is
+        one of a key.
         """
-        queries, keys = (torch.arange(n, device=device) for n in (self.size, self.window))
-        first = (self.keys[0] - self.queries[0]) // self.dilation
-        index = first + keys - queries[:, None] + self.kernel - 1
+        tiles = self.distances.count
+        tile, query, key = (torch.arange(n, device=device) for n in (tiles, self.size, self.window))
+        first = self.key - self.query + tile * (self.key_step - self.query_step)
+        index = first[:, None, None] + key - query[:, None] + self.kernel - 1
         return index.clamp_(0, 2 * self.kernel - 2)
 
-    def _positions(self, first: tuple[int, ...], count: int, device) -> Tensor:
-        steps = torch.arange(count, device=device) * self.dilation
-        return torch.tensor(first, device=device).unsqueeze(1) + steps
+
+@dataclass(frozen=True)
+class Phases:
+    """Phases of an axis that are equally long, and the tiles that each of them is cut into.
+
+    Attributes:
+        first: The first of the phases.
+        count: Phases, which follow each other.
+        dilation: Distance between neighbours of a phase.
+        tiles: Of one phase; every query is in one of them. A tile may reach into those that come
+            after it in this list, which have the truth about what they share.
+    """
+
+    first: int
+    count: int
+    dilation: int
+    tiles: tuple[AxisTiles, ...]
+
+    @property
+    def keys(self) -> int:
+        """The rank after the last key of any tile."""
+        return max(tiles.key_end for tiles in self.tiles)
+
+    def end(self, rank: int) -> int:
+        """The position after that of a rank's predecessor, in the last of the phases."""
+        return self.first + self.count + (rank - 1) * self.dilation
 
 
-def _tile_size(queries: int, keys: int, kernel: int) -> int:
-    """Near-equal tiles, none longer than what suits the kernel."""
-    if keys - kernel < _SPARE:
-        longest = _LONGEST_TILE
+def tile_size(kernel: Size) -> Size:
+    """The most queries of a tile, on rows and columns."""
+    small = kernel[1] <= _SMALL_KERNEL
+    longest = _ROWS, _COLUMNS_OF_SMALL_KERNELS if small else _COLUMNS
+    return tuple(1 if keys == 1 else tile for keys, tile in zip(kernel, longest))
+
+
+def _cut(keys: int, queries: int, kernel: int, longest: int) -> tuple[AxisTiles, ...]:
+    """Tiles of the first `queries` ranks of an axis of dilation 1."""
+    half, last = kernel // 2, keys - kernel
+    if last < _SPARE:
+        offsets = tuple(min(max(rank - half, 0), last) for rank in range(queries))
+        return (AxisTiles(1, 0, 1, 0, 1, offsets, offsets[-1] + kernel, kernel),)
+    tiles = []
+    inner = min(queries, keys - half) - half
+    if inner > 0:
+        count = -(-inner // longest)
+        size = -(-inner // count)
+        offsets, beyond = tuple(range(size)), count * size - inner
+        window = size + kernel - 1
+        tiles.append(AxisTiles(count, half, size, 0, size, offsets, window, kernel, beyond))
+    # queries before the first centre of a window, and after the last, share the window next to them
+    before, after = min(half, queries), max(0, queries - keys + half)
+    if before and before == after:
+        tiles.append(AxisTiles(2, 0, keys - half, 0, last, (0,) * half, kernel, kernel))
     else:
-        longest = _TILE_OF_SMALL_KERNELS if kernel <= _SMALL_KERNEL else _TILE
-    tiles = -(-queries // longest)
-    return -(-queries // tiles)
+        if before:
+            tiles.append(AxisTiles(1, 0, 1, 0, 1, (0,) * before, kernel, kernel))
+        if after:
+            tiles.append(AxisTiles(1, keys - half, 1, last, 1, (0,) * after, kernel, kernel))
+    return tuple(tiles)
 
 
 @functools.lru_cache(maxsize=256)
-def axis_tiles(
-    length: int, kernel: int, dilation: int, queries: int | None = None, by_distance: bool = False
-) -> tuple[AxisTiles, ...]:
-    """Cut an axis into tiles, those that look alike together.
+def axis_phases(
+    length: int, kernel: int, dilation: int, queries: int, tile: int
+) -> tuple[Phases, ...]:
+    """Cut an axis into phases (positions of one ``i mod D``), and these into tiles.
 
-    The positions of one phase (``i mod D``) are an axis of their own with dilation 1.
+    The positions of one phase are an axis of their own with dilation 1.
 
     Args:
         length: Size n of the axis, at least ``kernel * dilation``.
         kernel: Odd number of neighbours.
         dilation: Distance D between neighbours.
-        queries: How many of the positions, from the first on, are queries; all if None.
-        by_distance: Tiles that look alike are also equally far from their windows.
+        queries: How many of the positions, from the first on, are queries.
+        tile: The most queries of one tile, but where the whole axis is one.
     """
-    queries = length if queries is None else queries
-    groups: dict[tuple, list[tuple[int, int]]] = {}
+    alike: dict[tuple[int, int], list[int]] = {}
     for phase in range(min(dilation, queries)):
-        count, keys = (-(-(n - phase) // dilation) for n in (queries, length))
-        size = _tile_size(count, keys, kernel)
-        for start in range(0, count, size):
-            ranks = range(start, min(start + size, count))
-            firsts = [min(max(rank - kernel // 2, 0), keys - kernel) for rank in ranks]
-            offsets = tuple(first - firsts[0] for first in firsts)
-            distance = firsts[0] - start if by_distance else None
-            alike = groups.setdefault((offsets, distance), [])
-            alike.append((start * dilation + phase, firsts[0] * dilation + phase))
+        sizes = tuple(-(-(n - phase) // dilation) for n in (length, queries))
+        alike.setdefault(sizes, []).append(phase)
     return tuple(
-        AxisTiles(*zip(*places), offsets, offsets[-1] + kernel, kernel, dilation)
-        for (offsets, _), places in groups.items()
+        Phases(phases[0], len(phases), dilation, _cut(*sizes, kernel, tile))
+        for sizes, phases in alike.items()
     )
-
-
-@dataclass(frozen=True)
-class MapTiles:
-    """Tiles of a map that look alike: the product of the tiles of two axes."""
-
-    rows: AxisTiles
-    columns: AxisTiles
-    width: int
-    key_width: int
-
-    @property
-    def count(self) -> int:
-        return len(self.rows.queries) * len(self.columns.queries)
-
-    @property
-    def num_queries(self) -> int:
-        return self.rows.size * self.columns.size
-
-    @property
-    def num_keys(self) -> int:
-        return self.rows.window * self.columns.window
-
-    @property
-    def dense(self) -> bool:
-        return self.rows.dense and self.columns.dense
-
-    def query_tokens(self, device: torch.device | str) -> Tensor:
-        """(tiles, queries) row-major tokens."""
-        rows, columns = (axis.query_positions(device) for axis in (self.rows, self.columns))
-        return self._tokens(rows, columns, self.width)
-
-    def key_tokens(self, device: torch.device | str) -> Tensor:
-        """(tiles, keys) row-major tokens, of the map of the keys."""
-        rows, columns = (axis.key_positions(device) for axis in (self.rows, self.columns))
-        return self._tokens(rows, columns, self.key_width)
-
-    def key_slices(self, tile: int) -> tuple[slice, slice]:
-        """Rows and columns of the window of one tile."""
-        row, column = divmod(tile, len(self.columns.queries))
-        return self.rows.key_slice(row), self.columns.key_slice(column)
-
-    def mask(self, device: torch.device | str, dtype: torch.dtype) -> Tensor:
-        """(queries, keys): 0 where a query attends to a key, -inf elsewhere."""
-        rows, columns = self.rows.allowed(device), self.columns.allowed(device)
-        allowed = (rows[:, None, :, None] & columns[None, :, None, :]).reshape(
-            self.num_queries, self.num_keys
-        )
-        return torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill_(
-            ~allowed, float("-inf")
-        )
-
-    def relative(self, device: torch.device | str) -> Tensor:
-        """(queries * keys): place in a flat table of (2 k_h - 1) x (2 k_w - 1) distances."""
-        rows, columns = self.rows.relative(device), self.columns.relative(device)
-        places = rows[:, None, :, None] * (2 * self.columns.kernel - 1) + columns[None, :, None, :]
-        return places.flatten()
-
-    def _tokens(self, rows: Tensor, columns: Tensor, width: int) -> Tensor:
-        tokens = rows[:, None, :, None] * width + columns[None, :, None, :]
-        return tokens.reshape(self.count, -1)
-
-
-def map_tiles(
-    size: Size, key_size: Size, kernel: Size, dilation: Size, by_distance: bool = False
-) -> list[MapTiles]:
-    """Cut a map into tiles, those that look alike together; every query is in one tile.
-
-    Args:
-        size: (H, W) of the queries, which are the top left of the map.
-        key_size: (H', W') of the map.
-        kernel: Neighbours on each axis.
-        dilation: Distance between neighbours on each axis.
-        by_distance: As for :func:`axis_tiles`.
-    """
-    rows, columns = (
-        axis_tiles(*axis, by_distance) for axis in zip(key_size, kernel, dilation, size)
-    )
-    return [MapTiles(row, column, size[1], key_size[1]) for row in rows for column in columns]
