@@ -152,8 +152,7 @@ class Network(BaseModule):
         }
         lacking: dict[str, tuple[int, int]] = {}
         for variant in cls.arch_zoo:
-            whole = _whole_network(cls, variant)
-            own = whole.state_dict()
+            whole, own = _whole_network(cls, variant)
             if found.keys() <= own.keys() and all(
                 whole.fitted(key, value, own[key]) is not None for key, value in found.items()
             ):
@@ -259,10 +258,11 @@ def input_channels(model: nn.Module) -> int:
 
 
 @lru_cache(maxsize=64)
-def _whole_network(cls: type[Network], variant: str) -> Network:
-    """The variant with all its outputs, without memory for weights."""
+def _whole_network(cls: type[Network], variant: str) -> tuple[Network, dict[str, Tensor]]:
+    """The variant with all its outputs and its state, without memory for weights."""
     with torch.device("meta"):
-        return cls(variant, **cls.whole_options)
+        network = cls(variant, **cls.whole_options)
+    return network, network.state_dict()
 
 
 def own_pretrained(init_cfg: dict | list | None) -> dict | list | None:

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import multiprocessing
 import os
 import sys
 from dataclasses import replace
@@ -17,7 +18,6 @@ from mmeffvit.models import RAVLT, CSWin, SecViT, weights
 from mmeffvit.models.network import _whole_network
 from mmeffvit.swap import SwapError
 from mmeffvit.testing.families import FAMILIES
-from tests import processes
 from tests.checkpoint.official import official_state
 from tests.checkpoint.server import serve
 from tests.checkpoint.test_whole import build, official_model
@@ -205,7 +205,7 @@ def _fetch_in_a_process(home, changes, arch):
 def test_two_processes_fetch_once(server, tmp_path):
     changes = {"url": server.url("/cswin.pth")}
     arguments = (str(tmp_path / "home"), changes, CSWin.arch_zoo["tiny"])
-    context = processes.context()
+    context = multiprocessing.get_context("fork")
     both = [context.Process(target=_fetch_in_a_process, args=arguments) for _ in range(2)]
     for process in both:
         process.start()

@@ -1,12 +1,12 @@
 """A folder is whole or absent: crashes, races and foreign folders."""
 
 import json
+import multiprocessing
 import time
 
 import pytest
 
 from mmeffvit.demo_data.folders import ForeignFolderError, ensure_folder, folder_hash
-from tests import processes
 
 _CONFIG = {"seed": 1, "size": (3, 4)}
 
@@ -120,7 +120,7 @@ def _write_slowly(root, pause, said):
 @pytest.fixture(scope="module")
 def start():
     """Starts processes that write slowly; each puts what it did into a queue."""
-    context = processes.context()
+    context = multiprocessing.get_context("fork")
 
     def start(root, pause):
         said = context.SimpleQueue()

@@ -6,7 +6,6 @@ import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
 
-from maintenance.swap_zoo.measured import measured_once
 from mmeffvit.engine.launch import load_config
 from mmeffvit.models.zoo import backbone_classes
 from mmeffvit.swap import SwapError, plan_swap
@@ -35,9 +34,7 @@ def small(family):
 
 @pytest.fixture(scope="module")
 def configs():
-    """Of all methods; what they have now is measured once, not for every family."""
-    with measured_once({}):
-        yield {method: load_config(path) for method, path in METHODS.items()}
+    return {method: load_config(path) for method, path in METHODS.items()}
 
 
 @pytest.mark.slow

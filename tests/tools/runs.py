@@ -1,16 +1,18 @@
 """A detector that trains in seconds, and tools run as people run them."""
 
 import importlib.util
+import io
 import os
 import runpy
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import torch
 from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 
 from tests import processes
 
@@ -122,6 +124,19 @@ def main(tool: str):
     finally:
         os.environ.clear()
         os.environ.update(environment)
+
+
+def run_here(tool: str, *arguments) -> str:
+    """Run a tool in this process; what it printed. `run` is for what ends a process."""
+    printed = io.StringIO()
+    # mmengine keeps visualizers by name, with the work directory of the run that made them
+    kinds = [Visualizer]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        kind._instance_dict.clear()
+    with redirect_stdout(printed), redirect_stderr(printed), main(tool) as function:
+        function(*arguments)
+    return printed.getvalue()
 
 
 def run(*command, status=0, fresh=False, **environment):

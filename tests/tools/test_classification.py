@@ -6,9 +6,11 @@ import re
 import pytest
 import torch
 
+from mmeffvit.checkpoint import CheckpointError
+from mmeffvit.engine.errors import LaunchError
 from tests.tools import runs
 
-DEMO = "configs/demo/secvit_cls_demo.py"
+DEMO = runs.ROOT / "configs/demo/secvit_cls_demo.py"
 # six steps in two epochs
 OPTIONS = [
     f"{split}_dataloader.dataset.make.{option}"
@@ -17,15 +19,15 @@ OPTIONS = [
 ] + ["train_dataloader.batch_size=4", "train_cfg.max_epochs=2", "default_hooks.logger.interval=1"]
 
 
-def train(root, work_dir, *arguments, **kwargs):
+def train(root, work_dir, *arguments):
     arguments = ("--work-dir", work_dir, "--data-root", root / "digits", *arguments)
-    return runs.run("train.py", DEMO, *arguments, "--cfg-options", *OPTIONS, **kwargs)
+    return runs.run_here("train.py", DEMO, *arguments, "--cfg-options", *OPTIONS)
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     root = tmp_path_factory.mktemp("cls")
-    return root, root / "run", train(root, root / "run", fresh=True)
+    return root, root / "run", train(root, root / "run")
 
 
 @pytest.mark.slow
@@ -61,7 +63,7 @@ def test_its_checkpoint_is_tested_and_initialises_a_detector(demo, tmp_path):
     checkpoint = work_dir / "epoch_1.pth"
     pictures = tmp_path / "pictures"
     arguments = ("--work-dir", tmp_path, "--data-root", root / "digits", "--show-dir", pictures)
-    runs.run("test.py", DEMO, checkpoint, *arguments, "--cfg-options", *OPTIONS)
+    runs.run_here("test.py", DEMO, checkpoint, *arguments, "--cfg-options", *OPTIONS)
     (metrics,) = tmp_path.glob("*/*.json")
     assert set(json.loads(metrics.read_text())) >= {"accuracy/top1"}
     assert len(list(pictures.glob("*.png"))) == 6
@@ -79,22 +81,18 @@ def test_its_checkpoint_is_tested_and_initialises_a_detector(demo, tmp_path):
 
 @pytest.mark.slow
 def test_missing_weights_are_a_sentence(tmp_path):
-    output = runs.run(
-        "train.py",
-        "configs/demo/mask_rcnn_secvit_pretrained_demo.py",
-        "--work-dir",
-        tmp_path / "run",
-        "--data-root",
-        tmp_path / "digits",
-        "--cfg-options",
-        "train_dataloader.dataset.make.num_train=2",
-        "train_dataloader.dataset.make.num_val=2",
-        "val_dataloader.dataset.make.num_train=2",
-        "val_dataloader.dataset.make.num_val=2",
-        f"model.backbone.init_cfg.checkpoint={tmp_path / 'nothing.pth'}",
-        status=2,
-    )
-    assert output.splitlines()[-1].startswith("error: there is no checkpoint at")
+    options = [
+        f"{split}_dataloader.dataset.make.num_{part}=2"
+        for split in ("train", "val")
+        for part in ("train", "val")
+    ]
+    with pytest.raises(CheckpointError, match="there is no checkpoint at"):
+        runs.run_here(
+            *("train.py", runs.ROOT / "configs/demo/mask_rcnn_secvit_pretrained_demo.py"),
+            *("--work-dir", tmp_path / "run", "--data-root", tmp_path / "digits"),
+            *("--cfg-options", *options),
+            f"model.backbone.init_cfg.checkpoint={tmp_path / 'nothing.pth'}",
+        )
 
 
 @pytest.mark.slow
@@ -122,10 +120,10 @@ train_cfg = dict(max_epochs=1)
 """
     )
     arguments = ("--work-dir", tmp_path / "run", "--data-root", tmp_path / "imagenet")
-    output = runs.run("train.py", config, *arguments)
+    output = runs.run_here("train.py", config, *arguments)
     assert re.search(r"accuracy/top1: .*accuracy/top5: ", output)
     saved = torch.load(tmp_path / "run" / "epoch_1.pth", weights_only=True)
     assert "ema_state_dict" in saved
 
-    output = runs.run("train.py", config, "--data-root", tmp_path / "nothing", status=2)
-    assert "tools/export_digits.py --layout imagenet" in output
+    with pytest.raises(LaunchError, match=r"tools/export_digits\.py --layout imagenet"):
+        runs.run_here("train.py", config, "--data-root", tmp_path / "nothing")

@@ -1,4 +1,4 @@
-"""The demo from end to end, as `make demo` runs it, on a handful of images."""
+"""The demo from end to end, as `make demo` runs it, on a handful of images and in this process."""
 
 import json
 import re
@@ -9,10 +9,10 @@ from PIL import Image
 from mmeffvit.visualization import read_scalars
 from tests.tools import runs
 
-_CONFIG = "configs/demo/mask_rcnn_secvit_demo.py"
+_CONFIG = runs.ROOT / "configs/demo/mask_rcnn_secvit_demo.py"
 
 
-def _train(root, work_dir, *arguments, epochs=1, **kwargs):
+def _train(root, work_dir, *arguments, epochs=1):
     make = ("num_train=6", "num_val=4", "image_size=96")
     options = [
         f"{split}_dataloader.dataset.make.{option}" for split in ("train", "val") for option in make
@@ -23,13 +23,13 @@ def _train(root, work_dir, *arguments, epochs=1, **kwargs):
         f"train_cfg.max_epochs={epochs}",
     ]
     arguments = ("--work-dir", work_dir, "--data-root", root / "digits", *arguments)
-    return runs.run("train.py", _CONFIG, *arguments, "--cfg-options", *options, **kwargs)
+    return runs.run_here("train.py", _CONFIG, *arguments, "--cfg-options", *options)
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     root = tmp_path_factory.mktemp("demo")
-    return root, root / "run", _train(root, root / "run", fresh=True)
+    return root, root / "run", _train(root, root / "run")
 
 
 @pytest.mark.slow
@@ -75,7 +75,7 @@ def test_resumed_curves_go_on(demo):
 def test_testing_draws_the_predictions(demo):
     root, work_dir, _ = demo
     out = root / "test"
-    output = runs.run(
+    output = runs.run_here(
         "test.py",
         _CONFIG,
         work_dir / "epoch_1.pth",

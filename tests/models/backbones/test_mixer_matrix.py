@@ -7,6 +7,7 @@ they see the others, with sides that are no numbers.
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from mmeffvit.layers import MapContext
 from mmeffvit.models import PyramidViT
@@ -14,6 +15,7 @@ from mmeffvit.registry import MODELS
 from mmeffvit.testing import relative_rms_error
 from mmeffvit.testing.mixers import mixer_configs
 
+from .checks import quick_tracing
 from .tiny import ARCHS, build_tiny
 
 CONFIGS = mixer_configs()
@@ -87,19 +89,43 @@ class Chain(torch.nn.Module):
 
 
 @pytest.mark.slow
-def test_compiled_with_dynamic_sides():
+def test_captured_once_for_all_sides():
     chain = Chain()
     torch._dynamo.reset()
-    compiled = torch.compile(chain, backend="aot_eager", dynamic=True, fullgraph=True)
-    for x in (torch.randn(2, 16, 9, 14), torch.randn(2, 16, 7, 11)):
-        assert relative_rms_error(compiled(x), chain(x)) < 1e-4
+    counter = CompileCounterWithBackend("eager")
+    compiled = torch.compile(chain, backend=counter, dynamic=True, fullgraph=True)
+    with quick_tracing():
+        for x in (torch.randn(2, 16, 9, 14), torch.randn(2, 16, 7, 11)):
+            assert relative_rms_error(compiled(x), chain(x)) < 1e-4
+    assert counter.frame_count == 1
+
+
+def test_differentiated_by_the_compiler():
+    """With sides that are numbers: with symbols it takes four times as long, see `test_compile`."""
+    chain = Chain()
+    for name, parameter in chain.named_parameters():
+        if ".sampling." in name:  # in the middle of a pixel a sample has two gradients
+            torch.nn.init.normal_(parameter, std=0.1)
+    chain.requires_grad_()
+    torch._dynamo.reset()
+    compiled = torch.compile(chain, backend="aot_eager", dynamic=False, fullgraph=True)
+    x = torch.randn(2, 16, 9, 14, requires_grad=True)
+    weight = torch.randn_like(x)
+    leaves = [x, *chain.parameters()]
+    outs = [forward(x) for forward in (compiled, chain)]
+    assert relative_rms_error(*outs) < 1e-4
+    gradients = [torch.autograd.grad((out * weight).sum(), leaves) for out in outs]
+    # all in one vector: some are nearly zero
+    actual, expected = (torch.cat([g.flatten() for g in gs]) for gs in gradients)
+    assert relative_rms_error(actual, expected) < 1e-3
 
 
 def test_exported_with_dynamic_sides():
     chain = Chain()
     sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     x = torch.randn(2, 16, 9, 14)
-    program = torch.export.export(chain, (x,), dynamic_shapes=(sides,))
+    with quick_tracing():
+        program = torch.export.export(chain, (x,), dynamic_shapes=(sides,))
     # a graph holds from four tokens a side on
     x = torch.randn(2, 16, 7, 11)
     assert relative_rms_error(program.module()(x), chain(x)) < 1e-4

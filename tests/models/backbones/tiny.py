@@ -13,7 +13,7 @@ _SHARED = {
     "layer_scale": (None,) * 4,
 }
 #: stages whose attention is compiled and exported; the first two, where nothing is said
-ATTENTION_STAGES = {"favit": (0,), "uniformer": (2,)}
+ATTENTION_STAGES = {"dinat": (0,), "favit": (0,), "svt": (0,), "uniformer": (2,)}
 ARCHS = {
     "secvit": {**_SHARED, "num_clusters": (4, -1, 2, -1)},
     "ravlt": {**_SHARED, "attention": ("l", "v", "l", "v")},
@@ -57,7 +57,7 @@ ARCHS = {
     },
     "dinat-s": {
         "embed_dims": (16, 32, 64, 64),
-        "depths": (2, 1, 1, 1),
+        "depths": (1, 1, 1, 1),
         "num_heads": (1, 2, 4, 4),
         "mlp_ratio": 2,
         "kernel_size": 3,
