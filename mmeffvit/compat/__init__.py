@@ -25,7 +25,8 @@ def setup() -> None:
     - ``mmeffvit://NAME`` is a checkpoint: published weights, by their name;
     - mmpretrain works beside transformers 5, without its multi-modal models;
     - SSD of mmdet 3 predicts;
-    - detectors of mmdet that are asked in words (GLIP, Grounding DINO) run beside transformers 5.
+    - detectors of mmdet that are asked in words (GLIP, Grounding DINO) run beside transformers 5,
+      and on the maintained mmdet.
 
     What is not installed is passed over, and a second call does nothing.
 
@@ -42,8 +43,8 @@ def setup() -> None:
             multimodal,
             pickles,
             ssd,
-            tokenizers,
             weights,
+            words,
         )
         from mmeffvit.compat.mmcv_ops import module
 
@@ -54,6 +55,6 @@ def setup() -> None:
         pickles.guard_pickles()
         multimodal.leave_out_where_broken()
         ssd.repair_head()
-        tokenizers.repair_tokenizers()
+        words.repair_words()
         weights.register_names()
         _is_set_up = True

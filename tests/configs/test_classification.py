@@ -108,7 +108,14 @@ def test_what_is_decayed():
         assert vectors == {group["weight_decay"] == 0}
 
 
-@pytest.mark.parametrize("path", ["secvit/secvit-tiny_16xb128_in1k.py", "demo/secvit_cls_demo.py"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "secvit/secvit-tiny_16xb128_in1k.py",
+        "demo/secvit_cls_demo.py",
+        "demo/simmim_secvit_demo.py",
+    ],
+)
 def test_pipelines_and_hooks_build(path):
     check_rest_builds(load(f"configs/{path}"))
 

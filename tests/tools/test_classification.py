@@ -127,3 +127,36 @@ train_cfg = dict(max_epochs=1)
 
     with pytest.raises(LaunchError, match=r"tools/export_digits\.py --layout imagenet"):
         runs.run_here("train.py", config, "--data-root", tmp_path / "nothing")
+
+
+def test_demo_without_labels_gives_its_backbone_to_the_classifier(tmp_path):
+    options = [
+        "train_dataloader.dataset.make.num_train=8",
+        "train_dataloader.dataset.make.num_val=1",
+        "train_dataloader.batch_size=4",
+        "train_cfg.max_epochs=1",
+        "default_hooks.logger.interval=1",
+    ]
+    arguments = ("--work-dir", tmp_path / "run", "--data-root", tmp_path / "digits")
+    demo = "configs/demo/simmim_secvit_demo.py"
+    output = runs.run("train.py", demo, *arguments, "--cfg-options", *options)
+    losses = [float(loss) for loss in re.findall(r"\[1\]\[\d/2\].* loss: (\S+)", output)]
+    assert len(losses) == 2
+    assert all(0 < loss < 5 for loss in losses)
+
+    weights = {"type": "Pretrained", "checkpoint": str(tmp_path / "run/epoch_1.pth")}
+    classifier = build_backbone(DEMO, weights)
+    saved = torch.load(tmp_path / "run/epoch_1.pth", weights_only=True)["state_dict"]
+    assert "backbone.mask_token" in saved
+    classifier.init_weights()
+    for name, value in classifier.state_dict().items():
+        assert torch.equal(value, saved[f"backbone.{name}"]), name
+
+
+def build_backbone(path, init_cfg):
+    from mmengine.config import Config
+    from mmengine.registry import MODELS, DefaultScope
+
+    cfg = Config.fromfile(runs.ROOT / path)
+    with DefaultScope.overwrite_default_scope("mmpretrain"):
+        return MODELS.build({**cfg.model.backbone, "init_cfg": init_cfg})
