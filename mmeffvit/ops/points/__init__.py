@@ -16,6 +16,7 @@ from mmeffvit.ops.points.batches import (
 from mmeffvit.ops.points.boxes import (
     bev_boxes,
     box_corners,
+    boxes_from_mmdet3d_v0,
     greedy_keep,
     greedy_matches,
     near_pairs,
@@ -57,6 +58,7 @@ __all__ = [
     "bev_boxes",
     "bev_scatter",
     "box_corners",
+    "boxes_from_mmdet3d_v0",
     "check_finite",
     "check_offset",
     "check_pillars",

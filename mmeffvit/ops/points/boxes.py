@@ -254,3 +254,16 @@ def points_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
             & (z.abs() <= half[:, 2])
         )
     return inside
+
+
+def boxes_from_mmdet3d_v0(boxes: Tensor) -> Tensor:
+    """Boxes of mmdet3d before 1.0 to those from 1.0 on.
+
+    Args:
+        boxes: (K, 7+) (x, y, z, w, l, h, yaw, ...), yaw 0 along -y and growing towards -x.
+
+    Returns:
+        (K, 7+) (x, y, z, l, w, h, yaw, ...), yaw 0 along +x and growing towards +y, in [-pi, pi).
+    """
+    yaw = wrap_angle(-boxes[:, 6:7] - torch.pi / 2)
+    return torch.cat((boxes[:, [0, 1, 2, 4, 3, 5]], yaw, boxes[:, 7:]), dim=1)

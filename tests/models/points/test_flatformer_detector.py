@@ -18,7 +18,7 @@ from mmeffvit.models.points import (
     PointDetector,
     boxes_from_mmdet3d_v0,
 )
-from mmeffvit.models.points.heads.center_head import gaussian_focal_loss
+from mmeffvit.models.points.heads.center_losses import gaussian_focal_loss
 from mmeffvit.models.points.heads.center_targets import center_targets, gaussian_radius
 from mmeffvit.ops.points import rotated_overlap
 from mmeffvit.testing import TOLERANCES, check_golden

@@ -9,9 +9,10 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmeffvit.models.points.heads.center_losses import center_losses, gather_cells
 from mmeffvit.models.points.heads.center_targets import CenterTargets, center_targets
 from mmeffvit.models.points.model import with_defaults
-from mmeffvit.ops.points import bev_boxes, rotated_iou_3d, rotated_nms, wrap_angle
+from mmeffvit.ops.points import bev_boxes, rotated_nms
 from mmeffvit.registry import MODELS
 
 #: branch -> channels
@@ -35,8 +36,7 @@ class CenterHead(BaseModule):
     """Heat maps of the centres of objects, and what their boxes are there, with an IoU branch.
 
     Boxes are those of mmdet3d from 1.0 on: (x, y, z, dx, dy, dz, yaw), yaw 0 along +x and growing
-    towards +y. Weights that were trained with older versions predict (w, l, h) and a yaw that is 0
-    along -y and runs the other way: their boxes go through :func:`boxes_from_mmdet3d_v0`.
+    towards +y. Those of weights of older versions go through `boxes_from_mmdet3d_v0`.
 
     Args:
         in_channels: Channels of the map.
@@ -98,31 +98,26 @@ class CenterHead(BaseModule):
     ):
         super().__init__(init_cfg)
         branches = dict(BRANCHES if branches is None else branches)
-        missing = {"reg", "height", "dim", "rot"} - branches.keys()
-        if missing:
+        if missing := {"reg", "height", "dim", "rot"} - branches.keys():
             raise ValueError(f"CenterHead cannot do without the branches {sorted(missing)}")
         self.num_classes = num_classes
-        self.voxel_size = tuple(voxel_size)[:2]
+        self.cell_size = tuple(side * out_size_factor for side in tuple(voxel_size)[:2])
         self.origin = tuple(point_cloud_range)[:2]
-        self.out_size_factor = out_size_factor
         self.init_bias = init_bias
         self.train_cfg = with_defaults("train_cfg", self.default_train_cfg, train_cfg)
         self.test_cfg = with_defaults("test_cfg", self.default_test_cfg, test_cfg)
-        self._check_classes()
+        for key in ("nms_thr", "nms_pre", "nms_post"):
+            if len(self.test_cfg[key]) != num_classes:
+                raise ValueError(
+                    f"test_cfg['{key}'] needs one entry for each of {num_classes} classes, got "
+                    f"{self.test_cfg[key]}"
+                )
         self.shared_conv = ConvBN(in_channels, share_channels, eps=1e-3, momentum=0.01)
         self.branches = nn.ModuleDict()
         for name, channels in (*branches.items(), ("heatmap", num_classes)):
             last = nn.Conv2d(head_channels, channels, 3, padding=1)
             self.branches[name] = nn.Sequential(ConvBN(share_channels, head_channels), last)
         self.reset_parameters()
-
-    def _check_classes(self) -> None:
-        for key in ("nms_thr", "nms_pre", "nms_post"):
-            if len(self.test_cfg[key]) != self.num_classes:
-                raise ValueError(
-                    f"test_cfg['{key}'] needs one entry for each of {self.num_classes} classes, "
-                    f"got {self.test_cfg[key]}"
-                )
 
     def reset_parameters(self) -> None:
         """Kaiming-normal; the heat map starts low."""
@@ -157,10 +152,9 @@ class CenterHead(BaseModule):
             (B, K, 7), or 9 with velocities, in float32; z in the middle of the box.
         """
         width = outs["reg"].shape[3]
-        values = {k: _gather(v, index) for k, v in outs.items() if k not in ("heatmap", "iou")}
+        values = {k: gather_cells(v, index) for k, v in outs.items() if k not in ("heatmap", "iou")}
         cells = torch.stack((index % width, index // width), dim=-1) + values["reg"]
-        side = [s * self.out_size_factor for s in self.voxel_size]
-        centres = cells * cells.new_tensor(side) + cells.new_tensor(self.origin)
+        centres = cells * cells.new_tensor(self.cell_size) + cells.new_tensor(self.origin)
         sin, cos = values["rot"].unbind(-1)
         parts = [centres, values["height"], values["dim"].exp(), torch.atan2(sin, cos)[..., None]]
         if "vel" in values:
@@ -171,17 +165,15 @@ class CenterHead(BaseModule):
         self, gt_boxes: Sequence[Tensor], gt_labels: Sequence[Tensor], map_size: tuple[int, int]
     ) -> CenterTargets:
         """Targets of a batch on a map of (W, H) cells; see :func:`center_targets`."""
-        cfg = self.train_cfg
+        limits = (self.train_cfg[key] for key in ("min_overlap", "min_radius", "max_objs"))
         return center_targets(
             gt_boxes,
             gt_labels,
             self.num_classes,
             map_size,
-            tuple(side * self.out_size_factor for side in self.voxel_size),
+            self.cell_size,
             self.origin,
-            cfg["min_overlap"],
-            cfg["min_radius"],
-            cfg["max_objs"],
+            *limits,
         )
 
     def loss(
@@ -205,25 +197,7 @@ class CenterHead(BaseModule):
         """
         height, width = outs["heatmap"].shape[2:]
         targets = self.targets(gt_boxes, gt_labels, (width, height))
-        count = targets.mask.sum() + 1e-4
-        names = [name for name in ("reg", "height", "dim", "rot", "vel") if name in outs]
-        values = torch.cat([_gather(outs[name], targets.ind) for name in names], dim=-1)
-        wanted = targets.anno_box[..., : values.shape[-1]]
-        weights = values.new_tensor(self.train_cfg["code_weights"][: values.shape[-1]])
-        apart = (values - wanted).abs() * weights * targets.mask[..., None]
-        losses = {
-            "loss_heatmap": gaussian_focal_loss(outs["heatmap"], targets.heatmap),
-            "loss_bbox": self.train_cfg["bbox_weight"] * apart.sum() / count,
-        }
-        if "iou" in outs:
-            mask = targets.mask
-            with torch.no_grad():
-                boxes = self.boxes_at(outs, targets.ind)[..., :7][mask]
-                overlap = rotated_iou_3d(boxes, targets.boxes[mask])
-            predicted = _gather(outs["iou"], targets.ind)[..., 0][mask]
-            apart = (predicted - overlap.to(predicted.dtype)).abs().sum()
-            losses["loss_iou"] = self.train_cfg["iou_weight"] * apart / count
-        return losses
+        return center_losses(outs, targets, self.train_cfg, self.boxes_at)
 
     def decode(self, outs: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
         """The best boxes of every sample, before suppression.
@@ -274,36 +248,3 @@ class CenterHead(BaseModule):
             boxes[:, 2] -= boxes[:, 5] / 2
             results.append((boxes, scores[rows], labels[rows]))
         return results
-
-
-def gaussian_focal_loss(heatmap: Tensor, target: Tensor) -> Tensor:
-    """Focal loss that forgives near the centres, over the number of centres (1808.01244, eq. 1).
-
-    Args:
-        heatmap: Logits of any shape.
-        target: The same shape, 1 at centres.
-    """
-    prob = heatmap.float().sigmoid().clamp(1e-4, 1 - 1e-4)
-    centre = target == 1
-    positive = -prob.log() * (1 - prob).square()
-    negative = -(1 - prob).log() * prob.square() * (1 - target) ** 4
-    return torch.where(centre, positive, negative).sum() / centre.sum().clamp_min(1)
-
-
-def _gather(maps: Tensor, index: Tensor) -> Tensor:
-    """(B, C, H, W) at cells (B, K): (B, K, C) in float32."""
-    index = index[:, None].expand(-1, maps.shape[1], -1)
-    return maps.flatten(2).gather(2, index).transpose(1, 2).float()
-
-
-def boxes_from_mmdet3d_v0(boxes: Tensor) -> Tensor:
-    """Boxes of mmdet3d before 1.0 to those from 1.0 on.
-
-    Args:
-        boxes: (K, 7+) (x, y, z, w, l, h, yaw, ...), yaw 0 along -y and growing towards -x.
-
-    Returns:
-        (K, 7+) (x, y, z, l, w, h, yaw, ...), yaw 0 along +x and growing towards +y, in [-pi, pi).
-    """
-    yaw = wrap_angle(-boxes[:, 6:7] - torch.pi / 2)
-    return torch.cat((boxes[:, [0, 1, 2, 4, 3, 5]], yaw, boxes[:, 7:]), dim=1)
