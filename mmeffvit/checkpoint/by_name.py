@@ -226,7 +226,7 @@ def _from_hub(file: WeightsFile) -> Path:
         ) from error
     repository, pattern = file.hub
     try:
-        path = pattern if "*" not in pattern else _only_match(repository, pattern)
+        path = pattern if "*" not in pattern else _only_match(file, repository, pattern)
         found = huggingface_hub.hf_hub_download(
             repository, path, local_files_only=is_offline() or None
         )
@@ -245,12 +245,18 @@ def _from_hub(file: WeightsFile) -> Path:
     return Path(found)
 
 
-def _only_match(repository: str, pattern: str) -> str:
-    """The file of a repository that fits a pattern."""
+def _only_match(file: WeightsFile, repository: str, pattern: str) -> str:
+    """The file of a repository that fits a pattern; offline, of those in the hub's cache."""
     import huggingface_hub
 
-    files = huggingface_hub.HfApi().list_repo_files(repository)
+    if is_offline():
+        folder = Path(huggingface_hub.snapshot_download(repository, local_files_only=True))
+        files = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
+    else:
+        files = huggingface_hub.HfApi().list_repo_files(repository)
     found = fnmatch.filter(files, pattern)
+    if not found and is_offline():
+        raise FetchError(_offline(file))
     if len(found) != 1:
         close = [name for name in files if name.endswith((".pth", ".bin"))]
         raise FetchError(

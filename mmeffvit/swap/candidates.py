@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 
+from mmeffvit.configs import type_name
 from mmeffvit.models import zoo
 from mmeffvit.models.backbones import BaseBackbone
 from mmeffvit.models.libraries import Statistics
+from mmeffvit.swap import upstream
 from mmeffvit.swap.connect import refuse
 from mmeffvit.swap.errors import SwapError
 from mmeffvit.swap.library import is_plain, library_backbone
@@ -121,6 +123,8 @@ def _toolbox_backbone(
     """A pyramid of a toolbox, which is measured."""
     config = {"type": name, **options}
     refuse(config)
+    if type_name(config) in upstream.POOLING:
+        config.setdefault(upstream.POOLS, False)  # in place of each map, its mean
     config.setdefault("out_indices", _ALL_MAPS)
     _, theirs = build_measured(config, scope)
     chosen = out_indices(name, [lv.depth_stride for lv in theirs], old["type"], levels, read)

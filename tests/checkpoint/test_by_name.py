@@ -311,6 +311,36 @@ class TestHub:
         with pytest.raises(FetchError, match=r"2 files of huggingface.co/some/one fit"):
             fetch(NAME)
 
+    def test_offline_the_file_that_fits_is_looked_for_in_the_cache(
+        self, hub, monkeypatch, tmp_path
+    ):
+        """Nothing is asked of the hub: its client would try for half a minute."""
+        import huggingface_hub
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        def ask(self, repository):
+            raise AssertionError("the hub was asked")
+
+        def kept(repository, local_files_only):
+            assert local_files_only
+            if not snapshot.is_dir():
+                raise LocalEntryNotFoundError("not in the cache")
+            return str(snapshot)
+
+        snapshot = tmp_path / "snapshot"
+        monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", ask)
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", kept)
+        monkeypatch.setenv("MMEFFVIT_OFFLINE", "1")
+        with pytest.raises(FetchError, match="says that nothing is fetched"):
+            fetch(NAME)
+        snapshot.mkdir()
+        with pytest.raises(FetchError, match="says that nothing is fetched"):
+            fetch(NAME)
+        (snapshot / "new/classification/T").mkdir(parents=True)
+        (snapshot / "new/classification/T/best.pth").touch()
+        assert fetch(NAME).is_file()
+        assert hub.asked == [("some/one", "new/classification/T/best.pth")]
+
     def test_wrong_bytes_are_removed(self, hub, tmp_path):
         hub.server.list(sha256="0123456789abcdef")
         with pytest.raises(FetchError, match="SHA-256"):

@@ -125,6 +125,9 @@ class TestDetector:
             assert MODELS.build(swin.model)
         resnet = swap_backbone(RETINANET, "mmpretrain.ResNet", depth=18)
         assert resnet.model.neck.in_channels == [128, 256, 512]
+        convnext = swap_backbone(RETINANET, "mmpretrain.ConvNeXt", arch="tiny")
+        assert convnext.model.neck.in_channels == [192, 384, 768]
+        assert convnext.model.backbone.gap_before_final_norm is False
         with pytest.raises(SwapError, match="could not be built and measured"):
             swap_backbone(RETINANET, "mmdet.NoSuchNetwork")
 
