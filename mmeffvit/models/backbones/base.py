@@ -17,6 +17,13 @@ MapEdit = Callable[[Tensor, int, int], Tensor]
 enters the first block of a stage, in stage 0 what the stem made; place i follows block i."""
 
 
+def pad_sides(x: Tensor, divisor: int) -> Tensor:
+    """Zeros on the right and at the bottom of a map, up to multiples of `divisor`."""
+    # not `-side % divisor`: where positions are resized, a compiler has no tensor of it
+    bottom, right = ((n + divisor - 1) // divisor * divisor - n for n in x.shape[-2:])
+    return F.pad(x, (0, right, 0, bottom))
+
+
 class BaseBackbone(Network):
     """A backbone maps (B, C, H, W) to a tuple of (B, C_i, ceil(H/s_i), ceil(W/s_i)) maps.
 
@@ -123,8 +130,7 @@ class BaseBackbone(Network):
 
     def pad_image(self, x: Tensor) -> Tensor:
         """Zeros on the right and at the bottom, up to multiples of `size_divisor`."""
-        bottom, right = (-side % self.size_divisor for side in x.shape[-2:])
-        return F.pad(x, (0, right, 0, bottom)) if self.size_divisor > 1 else x
+        return pad_sides(x, self.size_divisor) if self.size_divisor > 1 else x
 
     def crop_map(self, x: Tensor, image: Tensor, index: int) -> Tensor:
         """The part of map `index` that belongs to the image as it was before :meth:`pad_image`."""

@@ -16,7 +16,7 @@ from mmeffvit.layers import LayerNorm2d, MapContext
 from mmeffvit.layers.class_token import ClassTokenEmbedding, MultiScaleBlock, TokenExchange
 from mmeffvit.layers.init import draw_linear_layers
 from mmeffvit.layers.stem import conv_patches
-from mmeffvit.models.backbones.base import BaseBackbone
+from mmeffvit.models.backbones.base import BaseBackbone, pad_sides
 from mmeffvit.models.backbones.plain import plain_block
 from mmeffvit.models.heads.classifiers import BranchClassifier
 from mmeffvit.models.official import KeyRule, as_conv
@@ -223,8 +223,7 @@ class CrossViT(BaseBackbone):
 
     def _image_of(self, branch: int, image: Tensor) -> Tensor:
         if self.mode == "dense":
-            bottom, right = (-side % self.stage_strides[branch] for side in image.shape[-2:])
-            return F.pad(image, (0, right, 0, bottom))
+            return pad_sides(image, self.stage_strides[branch])
         size = (self.arch["image_sizes"][branch],) * 2
         same = image.shape[-2:] == size
         return image if same else F.interpolate(image, size, mode="bicubic", align_corners=False)

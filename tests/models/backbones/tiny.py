@@ -14,6 +14,8 @@ _SHARED = {
 }
 #: stages whose attention is compiled and exported; the first two, where nothing is said
 ATTENTION_STAGES = {"dinat": (0,), "favit": (0,), "svt": (0,), "uniformer": (2,)}
+#: stages that are also differentiated for all sizes, where one has the attention of all
+GRADIENT_STAGES = dict.fromkeys(("secvit", "crossformer", "cswin", "dinat-s"), (0,))
 ARCHS = {
     "secvit": {**_SHARED, "num_clusters": (4, -1, 2, -1)},
     "ravlt": {**_SHARED, "attention": ("l", "v", "l", "v")},
