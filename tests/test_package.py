@@ -39,6 +39,13 @@ OUTSIDE = {"tools", "maintenance", "tests", "configs"}
 TOOLBOXES = {"mmcv", "mmdet", "mmseg", "mmpretrain", "mmdet3d"}
 PACKAGE = ROOT / "mmeffvit"
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+# networks, each of which is read from top to bottom
+NETWORKS = sorted(
+    path
+    for part in ("backbones", "heads", "necks", "points")
+    for path in (PACKAGE / "models" / part).rglob("*.py")
+    if path.name != "__init__.py"
+)
 
 
 @functools.cache
@@ -100,6 +107,20 @@ def run(code):
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT
     )
+
+
+def test_files_of_networks_are_short():
+    lines = {path.name: len(path.read_text().splitlines()) for path in NETWORKS}
+    assert {name: count for name, count in lines.items() if count > 250} == {}
+
+
+def test_no_ten_lines_stand_in_two_networks():
+    found = {}
+    for path in NETWORKS:
+        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        for first in range(len(lines) - 9):
+            found.setdefault(tuple(lines[first : first + 10]), set()).add(path.name)
+    assert [(names, run[0]) for run, names in found.items() if len(names) > 1] == []
 
 
 def test_importing_needs_torch_only_and_the_networks_no_toolbox():
