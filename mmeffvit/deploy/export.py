@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mmeffvit.deploy.errors import ExportError
 from mmeffvit.deploy.kinds import Kind, find_form
 from mmeffvit.deploy.masks import Instances
+from mmeffvit.deploy.neighbourhoods import expand
 from mmeffvit.deploy.operators import translations
 from mmeffvit.deploy.pixels import (
     Preparation,
@@ -26,6 +27,7 @@ from mmeffvit.deploy.pixels import (
 )
 from mmeffvit.deploy.segmentors import LabelMap
 from mmeffvit.files import whole_file
+from mmeffvit.ops.neighbourhood_attention.compiled import kept_as_node
 from mmeffvit.version import __version__
 
 if TYPE_CHECKING:
@@ -131,7 +133,7 @@ def export_model(
     }
     before = graph_before(preparation if inside != "network" else None, channels, divisor)
     with _quiet(), whole_file(path) as part:
-        whole = _compose(_convert(program), before, _after(form, inside))
+        whole = expand(_compose(_convert(program), before, _after(form, inside)))
         _describe(whole, known)
         import onnx
 
@@ -163,7 +165,7 @@ def _trace(
             image = image.unflatten(3, (-1, tile)).unflatten(2, (-1, tile))
         dynamic = (dict.fromkeys(free, _DYNAMIC) or None, None)
         try:
-            with torch.no_grad(), _quiet():
+            with torch.no_grad(), _quiet(), kept_as_node():
                 arguments = (image, torch.tensor([height, width]))
                 program = torch.export.export(network, arguments, dynamic_shapes=dynamic)
         except Exception as error:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from mmeffvit.deploy import neighbourhoods
+
 _EVERY = 2**63 - 1  # no limit to the boxes that stay
 
 
@@ -152,4 +154,5 @@ def translations() -> dict[Callable, Callable]:
     return {
         torch.ops.mmeffvit.keep_after_nms.default: _keep_after_nms_onnx,
         torch.ops.mmeffvit.pool_regions.default: _pool_regions_onnx,
+        torch.ops.mmeffvit.neighbourhood_attention.default: neighbourhoods.translate,
     }

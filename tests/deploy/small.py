@@ -35,12 +35,12 @@ class StridesForExport(nn.Module):
 CHANNELS = 16
 
 
-def retinanet():
+def retinanet(backbone=BACKBONE, channels=(16, 32, 64)):
     model = load("configs/secvit/retinanet_secvit-t_fpn_1x_coco.py").model
-    model.backbone = BACKBONE
+    model.backbone = backbone
     model.neck = {
         "type": "FPN",
-        "in_channels": [16, 32, 64],
+        "in_channels": list(channels),
         "out_channels": CHANNELS,
         "num_outs": 3,
     }

@@ -6,7 +6,9 @@ thousands of nodes long. As an operator of PyTorch they stay outside of the grap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import contextvars
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,10 +17,25 @@ from mmeffvit.ops.neighbourhood_attention import fused
 from mmeffvit.ops.neighbourhood_attention.tiles import check_windows
 from mmeffvit.ops.precision import autocast_disabled, full_dtype
 
+_KEPT = contextvars.ContextVar("mmeffvit.neighbourhood_attention kept as a node", default=False)
+
+
+@contextlib.contextmanager
+def kept_as_node() -> Iterator[None]:
+    """Programs that are exported within have the operator as one node, for whoever translates it.
+
+    Such a program runs where this package is imported.
+    """
+    token = _KEPT.set(True)
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
 
 def refuses(*args, **kwargs) -> str | None:
     """Why the tiles cannot be used while a graph is exported, or None."""
-    if torch.compiler.is_exporting():
+    if torch.compiler.is_exporting() and not _KEPT.get():
         return "an exported graph has plain PyTorch operators only, for maps of any size"
     return None
 
