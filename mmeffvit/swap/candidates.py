@@ -125,7 +125,7 @@ def _toolbox_backbone(
     refuse(config)
     if type_name(config) in upstream.POOLING:
         config.setdefault(upstream.POOLS, False)  # in place of each map, its mean
-    config.setdefault("out_indices", _ALL_MAPS)
+    config.setdefault("out_indices", upstream.STAGES.get(type_name(config), _ALL_MAPS))
     _, theirs = build_measured(config, scope)
     chosen = out_indices(name, [lv.depth_stride for lv in theirs], old["type"], levels, read)
     chosen = tuple(config["out_indices"][index] for index in chosen)

@@ -39,6 +39,8 @@ WEIGHTS = ("init_cfg", "pretrained")
 POOLS = "gap_before_final_norm"
 #: those that have it
 POOLING = ("ConvNeXt", "EdgeNeXt", "HorNet", "TinyViT")
+#: backbones that also count what leads from stage to stage -> ``out_indices`` of their stages
+STAGES = dict.fromkeys(("PoolFormer", "RIFormer"), (0, 2, 4, 6))
 #: backbones that learn from masked images -> those that have the same maps, and run without masks
 USUAL = {
     "SimMIMSwinTransformer": "SwinTransformer",

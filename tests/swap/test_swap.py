@@ -125,6 +125,9 @@ class TestDetector:
             assert MODELS.build(swin.model)
         resnet = swap_backbone(RETINANET, "mmpretrain.ResNet", depth=18)
         assert resnet.model.neck.in_channels == [128, 256, 512]
+        poolformer = swap_backbone(RETINANET, "mmpretrain.PoolFormer", arch="s12")
+        assert poolformer.model.backbone.out_indices == (2, 4, 6)
+        assert poolformer.model.neck.in_channels == [128, 320, 512]
         convnext = swap_backbone(RETINANET, "mmpretrain.ConvNeXt", arch="tiny")
         assert convnext.model.neck.in_channels == [192, 384, 768]
         assert convnext.model.backbone.gap_before_final_norm is False

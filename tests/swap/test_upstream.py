@@ -14,6 +14,7 @@ NAMES = [
     *upstream.EXCLUSIVE_END,
     *upstream.TAKES_THE_LAST,
     *upstream.VIEWS_MAPS,
+    *upstream.STAGES,
     *upstream.USUAL,
     *upstream.USUAL.values(),
 ]
