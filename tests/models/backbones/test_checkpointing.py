@@ -1,4 +1,7 @@
-"""Recomputed blocks: nothing changes by a single bit, also under autocast with drop path."""
+"""Recomputed blocks under autocast with drop path: nothing changes by a single bit.
+
+The contract tests see it in float32.
+"""
 
 import pytest
 import torch
@@ -6,15 +9,14 @@ import torch
 from .tiny import ARCHS, build_tiny
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ARCHS)
-def test_outputs_and_gradients_are_equal(name, dtype):
+def test_outputs_and_gradients_are_equal(name):
     results = []
     for with_cp in (False, True):
         backbone = build_tiny(name, drop_path_rate=0.5, with_cp=with_cp).train()
         torch.manual_seed(1)
         x = torch.randn(3, 3, 64, 80)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
             outs = backbone(x)
             loss = sum(out.float().square().sum() for out in outs)
         loss.backward()
