@@ -67,7 +67,9 @@ def measured_once():
 
 
 @pytest.mark.usefixtures("measured_once")
-@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize(
+    "shard", [0, *(pytest.param(shard, marks=pytest.mark.slow) for shard in range(1, SHARDS))]
+)
 def test_every_config_swaps(shard, made_up_data):
     rows = [row for row in ROWS if row["config"] and installed(row)]
     if importlib.util.find_spec("timm") is None:

@@ -100,6 +100,7 @@ def test_captured_once_for_all_sides():
     assert counter.frame_count == 1
 
 
+@pytest.mark.slow
 def test_differentiated_by_the_compiler():
     """With sides that are numbers: with symbols it takes four times as long, see `test_compile`."""
     chain = Chain()
@@ -120,6 +121,7 @@ def test_differentiated_by_the_compiler():
     assert relative_rms_error(actual, expected) < 1e-3
 
 
+@pytest.mark.slow
 def test_exported_with_dynamic_sides():
     chain = Chain()
     sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
