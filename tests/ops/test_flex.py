@@ -8,6 +8,7 @@ import functools
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.attention import flex_attention as of_torch
 
 from mmeffvit.ops import (
@@ -149,6 +150,30 @@ def test_tables_stay_in_full_precision_under_autocast():
         out = manhattan_attention(q, q, q.bfloat16(), decay, implementation="flex")
     assert out.dtype == torch.bfloat16
     assert relative_rms_error(out.float(), expected) < TOLERANCES[torch.bfloat16]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_gradients_on_a_cpu")
+def test_is_traced_once_for_all_sizes(monkeypatch):
+    """As it is on a GPU, up to the code for one: sizes are symbols, and gradients are traced."""
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    options = {"dynamic": True, "fullgraph": True, "backend": counter}
+    monkeypatch.setattr(flex, "_call", torch.compile(of_torch.flex_attention, **options))
+    graphs = []
+    for size in ((6, 9), (8, 11), (15, 13)):
+        q, k, v = (torch.randn(2, *size, HEADS, DIM, requires_grad=True) for _ in range(3))
+        bias = torch.randn(HEADS, 9, 9, requires_grad=True)
+        results = []
+        for implementation in ("reference", "flex"):
+            out = neighbourhood_attention(q, k, v, 5, bias=bias, implementation=implementation)
+            loss = out.square().sum()
+            results.append([out, *torch.autograd.grad(loss, (q, k, v, bias))])
+        for expected, actual in zip(*results):
+            assert relative_rms_error(actual, expected) < 1e-5
+        graphs.append(counter.frame_count)
+    # the compiler may begin the first one anew
+    assert len(set(graphs)) == 1
 
 
 class TestBlocks:
