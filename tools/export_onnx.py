@@ -19,6 +19,8 @@ from torch import nn
 
 from mmeffvit import compat
 from mmeffvit.checkpoint import CheckpointError, load_weights, read_checkpoint
+from mmeffvit.deploy.neighbourhoods import expand
+from mmeffvit.deploy.programs import to_onnx, trace
 from mmeffvit.files import whole_file
 from mmeffvit.models.classifier import create_classifier
 from mmeffvit.models.network import input_channels
@@ -65,9 +67,11 @@ def build(name: str, classifier: bool, checkpoint: Path | None, in_channels: int
 
 
 def export(network: nn.Module, image: torch.Tensor, static: bool, path: Path) -> None:
+    import onnx
+
     sides = None if static else dict.fromkeys((2, 3), torch.export.Dim.DYNAMIC)
-    program = torch.export.export(network, (image,), dynamic_shapes=(sides,))
-    torch.onnx.export(program, dynamo=True, verbose=False, input_names=["image"]).save(path)
+    program = trace(network, (image,), (sides,))
+    onnx.save(expand(to_onnx(program, ["image"])), path)
 
 
 def compare(network: nn.Module, path: Path, shapes: Sequence[tuple[int, int]]) -> float:

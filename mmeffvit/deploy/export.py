@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +14,15 @@ from mmeffvit.deploy.errors import ExportError
 from mmeffvit.deploy.kinds import Kind, find_form
 from mmeffvit.deploy.masks import Instances
 from mmeffvit.deploy.neighbourhoods import expand
-from mmeffvit.deploy.operators import translations
 from mmeffvit.deploy.pixels import (
     Preparation,
     graph_after_masks,
     graph_after_segmentor,
     graph_before,
 )
+from mmeffvit.deploy.programs import to_onnx, trace
 from mmeffvit.deploy.segmentors import LabelMap
 from mmeffvit.files import whole_file
-from mmeffvit.ops.neighbourhood_attention.compiled import kept_as_node
 from mmeffvit.version import __version__
 
 if TYPE_CHECKING:
@@ -132,8 +127,9 @@ def export_model(
         **(metadata or {}),
     }
     before = graph_before(preparation if inside != "network" else None, channels, divisor)
-    with _quiet(), whole_file(path) as part:
-        whole = expand(_compose(_convert(program), before, _after(form, inside)))
+    with whole_file(path) as part:
+        converted = to_onnx(program, ("network_input", "size"), _output_names(program))
+        whole = expand(_compose(converted, before, _after(form, inside)))
         _describe(whole, known)
         import onnx
 
@@ -165,26 +161,12 @@ def _trace(
             image = image.unflatten(3, (-1, tile)).unflatten(2, (-1, tile))
         dynamic = (dict.fromkeys(free, _DYNAMIC) or None, None)
         try:
-            with torch.no_grad(), _quiet(), kept_as_node():
-                arguments = (image, torch.tensor([height, width]))
-                program = torch.export.export(network, arguments, dynamic_shapes=dynamic)
+            program = trace(network, (image, torch.tensor([height, width])), dynamic)
         except Exception as error:
             reasons.append(f"{type(error).__name__}: {_first_lines(error)}")
             continue
         return program, freedom, reasons[-1] if reasons else ""
     raise ExportError(f"torch.export does not trace the model: {reasons[-1]}")
-
-
-def _convert(program: torch.export.ExportedProgram) -> onnx.ModelProto:
-    return torch.onnx.export(
-        program,
-        dynamo=True,
-        verbose=False,
-        opset_version=_OPSET,
-        input_names=["network_input", "size"],
-        output_names=_output_names(program),
-        custom_translation_table=translations(),
-    ).model_proto
 
 
 def _output_names(program: torch.export.ExportedProgram) -> list[str]:
@@ -236,23 +218,3 @@ def _describe(whole: onnx.ModelProto, known: dict[str, Any]) -> None:
 def _first_lines(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2])[:400]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporters log what they could not prove, once for every attempt.
-
-    And a third of their time goes into what nobody sees: graphs printed for a log that is off, and
-    shapes copied into a cache whose entries hardly serve again when sizes are symbols.
-    """
-    loggers = [logging.getLogger(name) for name in ("torch.fx", "torch.export", "torch.onnx")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        silent = mock.patch.object(torch.fx.GraphModule, "print_readable", return_value="")
-        with silent, torch._dynamo.config.patch(fake_tensor_cache_enabled=False):
-            yield
-    finally:
-        for logger, level in zip(loggers, levels):
-            logger.setLevel(level)
