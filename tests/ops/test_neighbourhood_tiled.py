@@ -59,7 +59,7 @@ def test_queries_may_be_the_top_left_of_a_larger_map(border):
 
 def test_it_is_run_when_asked_for():
     tensors = [tensor.detach() for tensor in inputs(8, 8)]
-    assert "tiled: can run, comes after fused" in explain(
+    assert "tiled: can run when asked for by name" in explain(
         "neighbourhood_attention", *tensors, (3, 3), (1, 1)
     )
 
