@@ -11,6 +11,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 
@@ -117,6 +118,12 @@ def main(tool: str):
     both are undone.
     """
     module = load(tool)
+    # mmengine keeps visualizers and loggers by names, which tell runs of one second not apart, with
+    # the work directory and the output of the run that made them
+    kinds = [MMLogger, Visualizer]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        kind._instance_dict.clear()
     environment = dict(os.environ)
     try:
         with DefaultScope.overwrite_default_scope("mmengine"):
@@ -129,11 +136,6 @@ def main(tool: str):
 def run_here(tool: str, *arguments) -> str:
     """Run a tool in this process; what it printed. `run` is for what ends a process."""
     printed = io.StringIO()
-    # mmengine keeps visualizers by name, with the work directory of the run that made them
-    kinds = [Visualizer]
-    for kind in kinds:
-        kinds += kind.__subclasses__()
-        kind._instance_dict.clear()
     with redirect_stdout(printed), redirect_stderr(printed), main(tool) as function:
         function(*arguments)
     return printed.getvalue()
