@@ -74,6 +74,7 @@ def folder(tmp_path, monkeypatch):
     )
     (tmp_path / "my_config.py").write_text(config)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "tools/analysis")  # tools there import one another
     monkeypatch.setenv("LOCAL_RANK", "0")
     with DefaultScope.overwrite_default_scope("mmengine"):
         yield tmp_path
@@ -161,6 +162,7 @@ PARSED = {
     "tools/visualize/attention.py": check_attention,
     "tools/analysis/benchmark.py": check_benchmark,
     "tools/analysis/benchmark_points.py": lambda args, words: None,
+    "tools/analysis/compile_report.py": check_benchmark,
     "tools/analysis/deployment.py": lambda args, words: None,
     "tools/analysis/gpu_report.py": lambda args, words: None,
     "tools/analysis/model_zoo.py": lambda args, words: None,
@@ -299,6 +301,9 @@ def test_command(command, folder):
     if str(command) in FOREIGN:
         return
     words = substitute(command)
+    while "=" in words[0]:  # a variable of the environment
+        assert re.fullmatch(r"[A-Z_]+=.+", words[0])
+        words = words[1:]
     write_own_data(words)
     assert words[0] in CHECKS, f"{command.place}: nothing here can check '{command}'"
     try:
