@@ -123,14 +123,24 @@ def _toolbox_backbone(
     """A pyramid of a toolbox, which is measured."""
     config = {"type": name, **options}
     refuse(config)
-    if type_name(config) in upstream.POOLING:
+    kind = type_name(config)
+    if kind in upstream.POOLING:
         config.setdefault(upstream.POOLS, False)  # in place of each map, its mean
-    config.setdefault("out_indices", upstream.STAGES.get(type_name(config), _ALL_MAPS))
-    _, theirs = build_measured(config, scope)
-    chosen = out_indices(name, [lv.depth_stride for lv in theirs], old["type"], levels, read)
-    chosen = tuple(config["out_indices"][index] for index in chosen)
-    config["out_indices"] = once(chosen)
+    key = upstream.INDICES.get(kind, "out_indices")
+    if kind not in upstream.ALL_MAPS:
+        config.setdefault(key, upstream.STAGES.get(kind, _ALL_MAPS))
     network, new = build_measured(config, scope)
+    chosen = out_indices(name, [lv.depth_stride for lv in new], old["type"], levels, read)
+    if kind not in upstream.ALL_MAPS:
+        chosen = tuple(config[key][index] for index in chosen)
+        config[key] = once(chosen)
+        network, new = build_measured(config, scope)
+    elif once(chosen) != tuple(range(len(new))):
+        strides = ", ".join(str(new[index].depth_stride) for index in once(chosen))
+        raise SwapError(
+            f"{name} cannot be swapped in: it returns maps of all its {len(new)} stages, and this "
+            f"config reads those of stride {strides} alone."
+        )
     maps = substitutes(levels, read, chosen, new)
     return Replacement(config, network, maps, statistics=_statistics(config))
 

@@ -41,6 +41,10 @@ POOLS = "gap_before_final_norm"
 POOLING = ("ConvNeXt", "EdgeNeXt", "HorNet", "TinyViT")
 #: backbones that also count what leads from stage to stage -> ``out_indices`` of their stages
 STAGES = dict.fromkeys(("PoolFormer", "RIFormer"), (0, 2, 4, 6))
+#: backbones that name ``out_indices`` in their own way
+INDICES = {"MViT": "out_scales"}
+#: backbones that return all of their maps, and cannot be asked for some
+ALL_MAPS = ("MSCAN",)
 #: backbones that learn from masked images -> those that have the same maps, and run without masks
 USUAL = {
     "SimMIMSwinTransformer": "SwinTransformer",

@@ -131,8 +131,19 @@ class TestDetector:
         convnext = swap_backbone(RETINANET, "mmpretrain.ConvNeXt", arch="tiny")
         assert convnext.model.neck.in_channels == [192, 384, 768]
         assert convnext.model.backbone.gap_before_final_norm is False
+        mvit = swap_backbone(RETINANET, "mmpretrain.MViT", arch="tiny")
+        assert mvit.model.backbone.out_scales == (1, 2, 3)
+        assert mvit.model.neck.in_channels == [192, 384, 768]
         with pytest.raises(SwapError, match="could not be built and measured"):
             swap_backbone(RETINANET, "mmdet.NoSuchNetwork")
+
+    def test_a_backbone_that_returns_all_of_its_maps(self):
+        upernet = "mmseg::upernet/upernet_r50_4xb4-80k_ade20k-512x512.py"
+        mscan = swap_backbone(upernet, "mmseg.MSCAN")
+        assert mscan.model.backbone == {"type": "mmseg.MSCAN"}
+        assert mscan.model.decode_head.in_channels == [64, 128, 256, 512]
+        with pytest.raises(SwapError, match="reads those of stride 8, 16, 32 alone"):
+            swap_backbone(RETINANET, "mmseg.MSCAN")
 
     def test_neck_that_needs_the_size_of_a_map_it_does_not_use(self):
         cfg = swap_backbone(
