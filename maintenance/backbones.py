@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from maintenance.metafiles import read_metafiles
-from maintenance.pages import fill, markdown
+from maintenance.pages import fill
 from mmeffvit import create_backbone, list_backbones
 from mmeffvit.analysis.complexity import count_complexity
-from mmeffvit.analysis.results import write_csv
+from mmeffvit.analysis.results import markdown, write_csv
 from mmeffvit.models.weights import weights_files
 from mmeffvit.models.zoo import backbone_classes, split_name
 from mmeffvit.visualization.files import save_picture

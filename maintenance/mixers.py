@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from maintenance.pages import fill, markdown
+from maintenance.pages import fill
 from mmeffvit.analysis.complexity import count_complexity
+from mmeffvit.analysis.results import markdown
 from mmeffvit.layers import MapContext, TokenMixer
 from mmeffvit.layers.points.attention import PointAttention
 from mmeffvit.registry import MODELS

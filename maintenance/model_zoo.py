@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from maintenance.metafiles import TASKS, Collection, Model
-from maintenance.pages import markdown
+from mmeffvit.analysis.results import markdown
 
 _BLOCK = re.compile(r"(<!-- model-zoo: (.+?) -->\n).*?(<!-- /model-zoo -->)", re.DOTALL)
 

@@ -1,18 +1,11 @@
-"""Tables in Markdown, between markers of a page."""
+"""Texts between markers of a page."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mmeffvit.files import whole_file
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table, a line for each row."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def fill(page: Path, name: str, text: str) -> None:

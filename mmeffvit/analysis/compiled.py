@@ -155,7 +155,7 @@ def _step(network: nn.Module, run: Callable, image: Tensor) -> Tensor:
 def format_rows(rows: Sequence[dict[str, Any]]) -> str:
     """A table in Markdown: a line for each backbone and size."""
     head = ["backbone", "size", "eager, s", "compiled, s", "ratio", "first step, s", "new graphs"]
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for row in rows:
         size = f"{row['height']}x{row['width']}" if row["height"] else ""
         values = ("eager_cpu_s", "compiled_cpu_s", "ratio", "first_step_s", "graphs")
@@ -163,4 +163,4 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
             lines.append([row["backbone"], size, row["note"], *[""] * (len(head) - 3)])
         else:
             lines.append([row["backbone"], size, *(str(row[value]) for value in values)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return results.markdown(head, lines).rstrip("\n")

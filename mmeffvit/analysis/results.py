@@ -85,6 +85,12 @@ def read_csv(path: str | os.PathLike, columns: Sequence[str] = COLUMNS) -> list[
         return list(reader)
 
 
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown, a line for each row."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
 def format_rows(rows: Iterable[Mapping[str, str]]) -> str:
     """A table with one line per measurement."""
     lines = [

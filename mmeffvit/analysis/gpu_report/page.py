@@ -44,9 +44,8 @@ def _table(rows: Sequence[Mapping[str, str]]) -> str:
     """One line for a name and setting, one column for a metric."""
     units = {row["metric"]: row["unit"] for row in rows}
     heads = [f"{metric} ({unit})" if unit else metric for metric, unit in units.items()]
-    lines = [["", "setting", *heads]]
+    lines = []
     for key in dict.fromkeys((row["name"], row["setting"]) for row in rows):
         own = {r["metric"]: r["value"] for r in rows if (r["name"], r["setting"]) == key}
         lines.append([*key, *(own.get(metric, "") for metric in units)])
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return results.markdown(["", "setting", *heads], lines).rstrip("\n")

@@ -18,10 +18,14 @@ enters the first block of a stage, in stage 0 what the stem made; place i follow
 
 
 def pad_sides(x: Tensor, divisor: int) -> Tensor:
-    """Zeros on the right and at the bottom of a map, up to multiples of `divisor`."""
+    """Zeros on the right and at the bottom of a map, up to multiples of `divisor`.
+
+    A map of such sides is returned as it is, but by a compiler, which must not look at the sides.
+    """
     # not `-side % divisor`: where positions are resized, a compiler has no tensor of it
     bottom, right = ((n + divisor - 1) // divisor * divisor - n for n in x.shape[-2:])
-    return F.pad(x, (0, right, 0, bottom))
+    needed = torch.compiler.is_compiling() or bottom or right
+    return F.pad(x, (0, right, 0, bottom)) if needed else x
 
 
 class BaseBackbone(Network):

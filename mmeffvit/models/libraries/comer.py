@@ -10,10 +10,11 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmeffvit.layers.levels import ConvBranch, Interaction, draw_levels, output_map
+from mmeffvit.models.backbones.base import pad_sides
 from mmeffvit.models.libraries.backbone import LibraryBackbone
 from mmeffvit.models.libraries.base import Statistics
 from mmeffvit.models.libraries.exchange import Exchange
-from mmeffvit.models.libraries.images import check_image, pad_sides
+from mmeffvit.models.libraries.images import check_image
 from mmeffvit.ops import map_layout
 from mmeffvit.registry import MODELS
 

@@ -7,6 +7,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmeffvit.models.backbones.base import pad_sides
 from mmeffvit.models.libraries.base import Facts
 
 
@@ -39,12 +40,6 @@ def pad_image(x: Tensor, name: str, facts: Facts) -> Tensor:
             f"{height} x {width}; give img_size=(height, width), which some networks take, "
             "crop the images, or choose a network that takes any size"
         )
-    return F.pad(x, (0, right, 0, bottom)) if bottom or right else x
-
-
-def pad_sides(x: Tensor, divisor: int) -> Tensor:
-    """Zeros on the right and at the bottom, up to multiples of `divisor`."""
-    bottom, right = (-side % divisor for side in x.shape[-2:])
     return F.pad(x, (0, right, 0, bottom)) if bottom or right else x
 
 

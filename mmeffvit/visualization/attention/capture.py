@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -208,20 +207,14 @@ def record_mixers(
                     f"mixer, 0 to {count - 1}, or {-count} to -1 counted from the last"
                 )
             chosen[stage, block % count] = mixers[stage][block]
-    inputs: dict[nn.Module, tuple] = {}
-    tokens: dict[nn.Module, tuple] = {}
-    was_training = backbone.training
-    backbone.eval()
-    try:
-        with torch.no_grad(), _recording(chosen.values(), inputs, tokens):
-            backbone(image)
-    finally:
-        backbone.train(was_training)
+    cores = {mixer: mixer.core for mixer in chosen.values() if hasattr(mixer, "core")}
+    arguments = dict(record_calls(backbone, image, [*chosen.values(), *cores.values()]))
     strides = [stride for stride, _ in _stages(backbone)]
     calls = []
     for (stage, block), mixer in chosen.items():
-        x, context = inputs[mixer][:2]
-        made = (tokens[mixer][:3], tokens[mixer][3]) if mixer in tokens else (None, None)
+        x, context = arguments[mixer][:2]
+        tokens = arguments.get(cores.get(mixer))
+        made = (None, None) if tokens is None else (tokens[:3], tokens[3])
         place = (stage, block, len(mixers[stage]), strides[stage])
         calls.append(MixerCall(*place, mixer, x, context, *made, *_grid(x, image, strides[stage])))
     return calls
@@ -234,20 +227,26 @@ def _grid(x: Tensor, image: Tensor, stride: int) -> tuple[tuple[int, int] | None
     return ((rows, columns), extra) if x.shape[2] == 1 and extra > 0 else (None, 0)
 
 
-@contextmanager
-def _recording(mixers, inputs: dict, tokens: dict) -> Iterator[None]:
-    """Note the arguments of the mixers and of their cores while the context is open."""
+def record_calls(
+    backbone: nn.Module, image: Tensor, modules: Iterable[nn.Module]
+) -> list[tuple[nn.Module, tuple]]:
+    """Run a backbone on an image, as it is evaluated, and note what its modules are called with.
 
-    def note(into: dict, mixer: nn.Module):
-        return lambda module, args: into.update({mixer: args})
-
-    handles = []
-    for mixer in mixers:
-        handles.append(mixer.register_forward_pre_hook(note(inputs, mixer)))
-        if hasattr(mixer, "core"):
-            handles.append(mixer.core.register_forward_pre_hook(note(tokens, mixer)))
+    Returns:
+        A module and its arguments for each call, in the order in which they run.
+    """
+    calls: list[tuple[nn.Module, tuple]] = []
+    handles = [
+        module.register_forward_pre_hook(lambda module, args: calls.append((module, args)))
+        for module in modules
+    ]
+    was_training = backbone.training
+    backbone.eval()
     try:
-        yield
+        with torch.no_grad():
+            backbone(image)
     finally:
+        backbone.train(was_training)
         for handle in handles:
             handle.remove()
+    return calls

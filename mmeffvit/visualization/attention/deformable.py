@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmeffvit.layers import Context, DeformableAttention, DeformableMixer
 from mmeffvit.layers.mixers.deformable import pixel_centres
 from mmeffvit.ops import deformable_attention
-from mmeffvit.visualization.attention.capture import MixerCall
+from mmeffvit.visualization.attention.capture import MixerCall, record_calls
 from mmeffvit.visualization.attention.maps import MapRow, TokenMap, register_drawing
 from mmeffvit.visualization.attention.sheet import Section
 
@@ -93,20 +93,7 @@ def pyramid_sections(
         for name, module in backbone.named_modules()
         if isinstance(module, DeformableAttention) and module.num_levels > 1
     }
-    calls: list[tuple[DeformableAttention, tuple]] = []
-    handles = [
-        module.register_forward_pre_hook(lambda module, args: calls.append((module, args)))
-        for module in names
-    ]
-    was_training = backbone.training
-    backbone.eval()
-    try:
-        with torch.no_grad():
-            backbone(image)
-    finally:
-        backbone.train(was_training)
-        for handle in handles:
-            handle.remove()
+    calls = record_calls(backbone, image, names)
     chosen = sorted({0, len(calls) - 1}) if chosen is None else chosen
     if not calls or not all(0 <= index < len(calls) for index in chosen):
         raise ValueError(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmeffvit.layers.token_merger import Cells, TokenMerger
+from mmeffvit.visualization.attention.capture import record_calls
 from mmeffvit.visualization.attention.maps import (
     MapRow,
     TokenMap,
@@ -104,21 +105,8 @@ def follow_mergers(
     Raises:
         ValueError: The merger has no such head.
     """
-    calls: list[tuple[TokenMerger, Tensor, Cells]] = []
-    handles = [
-        module.register_forward_pre_hook(lambda module, args: calls.append((module, *args)))
-        for module in backbone.modules()
-        if isinstance(module, TokenMerger)
-    ]
-    was_training = backbone.training
-    backbone.eval()
-    try:
-        with torch.no_grad():
-            backbone(image)
-    finally:
-        backbone.train(was_training)
-        for handle in handles:
-            handle.remove()
+    mergers = [module for module in backbone.modules() if isinstance(module, TokenMerger)]
+    calls = [(merger, *args) for merger, args in record_calls(backbone, image, mergers)]
     size = tuple(calls[0][1].shape[2:])
     owners = torch.arange(size[0] * size[1]).unflatten(0, size)
     stride = backbone.patch_embed.stride[0]
