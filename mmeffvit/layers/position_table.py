@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmeffvit.ops.precision import in_full
+
+
+def resize_table(table: Tensor, size: Sequence[int], mode: str = "bicubic") -> Tensor:
+    """A table (B, C, H, W) of another size, without corners aligned or antialiasing.
+
+    One without memory, of which no gradient is asked, only gets the shape: there PyTorch would go
+    through the whole formula in Python, which takes longer than resizing numbers.
+    """
+    if table.is_meta and not (torch.is_grad_enabled() and table.requires_grad):
+        return table.new_empty((*table.shape[:2], *size))
+    return F.interpolate(table, tuple(size), mode=mode, align_corners=False)
 
 
 class PositionTable(nn.Module):
@@ -113,8 +125,7 @@ class PositionTable(nn.Module):
         return self.table[:, self.extra_tokens :].transpose(1, 2).unflatten(2, self.size)
 
     def _resize(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        resized = F.interpolate(in_full(x), size, mode=self.mode, align_corners=False)
-        return resized.to(x.dtype)
+        return resize_table(in_full(x), size, self.mode).to(x.dtype)
 
 
 class FuzzyPositionTable(PositionTable):

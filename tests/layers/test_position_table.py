@@ -4,6 +4,7 @@ import torch._dynamo.testing
 import torch.nn.functional as F
 
 from mmeffvit.layers import PositionTable
+from mmeffvit.layers.position_table import resize_table
 
 
 def cubic(x, a=-0.75):
@@ -120,3 +121,13 @@ def test_a_graph_of_one_size_does_not_resize():
     layer = PositionTable(3, (4, 6))
     program = torch.export.export(layer, (torch.randn(1, 3, 4, 6),))
     assert not any("upsample" in str(node.target) for node in program.graph.nodes)
+
+
+def test_without_memory_only_the_shape_changes_and_gradients_pass():
+    table = torch.empty(1, 3, 4, 6, device="meta", requires_grad=True)
+    with torch.no_grad():
+        resized = resize_table(table, (5, 7))
+    assert (resized.is_meta, resized.shape) == (True, (1, 3, 5, 7))
+    resized = resize_table(table, (5, 7))
+    (grad,) = torch.autograd.grad(resized.sum(), [table])
+    assert (resized.shape, grad.shape) == ((1, 3, 5, 7), table.shape)

@@ -12,11 +12,11 @@ from functools import partial
 from itertools import cycle, islice
 from typing import Any, ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmeffvit.layers import MLP, Block, LayerNorm2d, NeighbourhoodMixer
 from mmeffvit.layers.init import draw_linear_layers
+from mmeffvit.layers.position_table import resize_table
 from mmeffvit.models.backbones.neighbourhood_keys import TRANSFORMERS_RULES, neighbourhood_rules
 from mmeffvit.models.backbones.pyramid import Pyramid
 from mmeffvit.models.heads.classifiers import NormClassifier
@@ -118,7 +118,7 @@ class NeighbourhoodPyramid(Pyramid):
         own = self.get_parameter(name)
         if value.dim() != 3 or len(value) != len(own):
             return None
-        return F.interpolate(value[None], own.shape[1:], mode="bicubic")[0]
+        return resize_table(value[None], own.shape[1:])[0]
 
     def reset_parameters(self) -> None:
         draw_linear_layers(self)

@@ -10,11 +10,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmeffvit.layers import Context, MapContext, PositionTable
 from mmeffvit.layers.levels import ConvBranch, Interaction, draw_levels, output_map
+from mmeffvit.layers.position_table import resize_table
 from mmeffvit.models.backbones.base import BaseBackbone, MapEdit
 from mmeffvit.models.backbones.plain import plain_block
 from mmeffvit.models.official import PLAIN_RULES, KeyRule, as_conv
@@ -202,7 +202,7 @@ class ViTCoMer(BaseBackbone):
     def adapt_weight(self, name: str, value: Tensor) -> Tensor | None:
         if name == "patch_embed.weight" and value.shape[:2] == self.patch_embed.weight.shape[:2]:
             # DINOv2's patches are of 14 pixels
-            return F.interpolate(value, (16, 16), mode="bicubic", align_corners=False)
+            return resize_table(value, (16, 16))
         return super().adapt_weight(name, value)
 
     def may_be_ignored(self, name: str) -> str | None:

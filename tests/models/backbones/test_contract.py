@@ -47,9 +47,31 @@ def build(name, **kwargs):
     return class_of(name)(arch=small_arch(name), **kwargs)
 
 
+def without_memory(name, **kwargs):
+    with torch.device("meta"):
+        return build(name, **kwargs)
+
+
+@functools.cache
+def shared(name):
+    """A network for tests that change nothing in it, in evaluation."""
+    with torch.random.fork_rng(devices=()):
+        return build(name).eval()
+
+
+@functools.lru_cache(maxsize=16)
+def at_full_size(name):
+    with torch.device("meta"):
+        return create_backbone(name)
+
+
+def shapes(name):
+    return {key: value.shape for key, value in at_full_size(name).state_dict().items()}
+
+
 def some_indices(name):
     """Choices of outputs: one of the first, of the last, a few, all."""
-    count = build(name).num_stages
+    count = shared(name).num_stages
     return [(0,), (count - 1,), (0, count - 1), tuple(range(1, count)), tuple(range(count))]
 
 
@@ -58,12 +80,16 @@ def name(request):
     return request.param
 
 
-@pytest.mark.parametrize("name", list_backbones())
-def test_named_variants_are_built_by_name(name):
-    with torch.device("meta"):
-        backbone = create_backbone(name)
+@pytest.fixture(scope="module", params=list_backbones())
+def full_name(request):
+    """Of the module, so that both tests of a name follow each other and share the network."""
+    return request.param
+
+
+def test_named_variants_are_built_by_name(full_name):
+    backbone = at_full_size(full_name)
     assert len(backbone.stage_channels) == len(backbone.stage_strides)
-    assert backbone.arch == class_of(name).arch_zoo[backbone.arch_name]
+    assert backbone.arch == class_of(full_name).arch_zoo[backbone.arch_name]
     if isinstance(backbone, Pyramid):
         assert backbone.out_channels == tuple(backbone.arch["embed_dims"])
         depths = [len(stage.blocks) for stage in backbone.stages]
@@ -71,14 +97,13 @@ def test_named_variants_are_built_by_name(name):
     assert backbone.drop_path_rate == backbone.drop_path_rates[backbone.arch_name]
 
 
-@pytest.mark.parametrize("name", list_backbones())
-def test_variants_are_recognised_by_their_weights(name):
-    _, variant = split_name(name)
-    cls = class_of(name)
-    with torch.device("meta"):
-        state = {f"{cls.prefix}{k}": v for k, v in create_backbone(name).state_dict().items()}
+def test_variants_are_recognised_by_their_weights(full_name):
+    family, _ = split_name(full_name)
+    cls = class_of(full_name)
+    state = {f"{cls.prefix}{k}": v for k, v in at_full_size(full_name).state_dict().items()}
     # variants that differ in what has no weights are alike
-    same = [other for other in cls.arch_zoo if shapes(cls, other) == shapes(cls, variant)]
+    own = shapes(full_name)
+    same = [other for other in cls.arch_zoo if shapes(f"{family}-{other}") == own]
     assert cls.variant_of_weights(state) in same
     key = next(iter(state))
     assert cls.variant_of_weights({**state, f"{cls.prefix}other": state[key]}) is None
@@ -89,15 +114,9 @@ def test_variants_are_recognised_by_their_weights(name):
     assert cls.variant_of_weights(state) in same
 
 
-@functools.cache
-def shapes(cls, variant):
-    with torch.device("meta"):
-        return {key: value.shape for key, value in cls(variant).state_dict().items()}
-
-
 @pytest.mark.parametrize("size", SIZES)
 def test_shapes_follow_channels_and_strides(name, size):
-    backbone = build(name).eval()
+    backbone = shared(name)
     with torch.no_grad():
         outs = backbone(torch.randn(2, 3, *size))
     assert isinstance(outs, tuple)
@@ -140,9 +159,10 @@ def test_every_parameter_is_used(name, choice, out_norm):
 
 
 def test_out_norm_of_a_pyramid_is_a_layer_norm_over_channels(name):
-    normed, raw = build(name).eval(), build(name, out_norm=False).eval()
+    normed = shared(name)
     if not isinstance(normed, Pyramid):
         pytest.skip("only pyramids promise which norm it is")
+    raw = build(name, out_norm=False).eval()
     raw.load_state_dict(normed.state_dict(), strict=False)
     x = torch.randn(1, 3, 64, 64)
     for actual, plain in zip(normed(x), raw(x), strict=True):
@@ -172,10 +192,10 @@ def test_checkpointing_changes_nothing(name):
 
 def test_freezing(name):
     """More is frozen with every stage, what is frozen is what `frozen_modules` says, at rest."""
-    count = build(name).num_built_stages
+    count = shared(name).num_built_stages
     before = None
     for frozen_stages in range(-1, count + 1):
-        backbone = build(name, frozen_stages=frozen_stages).train()
+        backbone = without_memory(name, frozen_stages=frozen_stages).train()
         frozen = {key for key, p in backbone.named_parameters() if not p.requires_grad}
         if before is None:
             assert not frozen
@@ -213,14 +233,14 @@ def test_frozen_statistics_rest(name, frozen_stages):
 
 @of_each_class
 def test_norm_eval_keeps_statistics(name):
-    backbone = build(name, norm_eval=True).train()
+    backbone = without_memory(name, norm_eval=True).train()
     assert not any(m.training for m in backbone.modules() if isinstance(m, _BatchNorm))
     assert backbone.training
-    assert all(m.training for m in build(name).train().modules())
+    assert all(m.training for m in without_memory(name).train().modules())
 
 
 def test_layers_get_deeper(name):
-    backbone = build(name)
+    backbone = shared(name)
     depths = [backbone.get_layer_depth(f"b.{key}", "b.") for key, _ in backbone.named_parameters()]
     count = depths[0][1]
     assert {n for _, n in depths} == {count}
@@ -231,26 +251,27 @@ def test_layers_get_deeper(name):
 
 def test_published_classifier(name):
     cls = class_of(name)
-    backbone = build(name, **cls.classifier_options).eval()
     if cls.make_head is BaseBackbone.make_head:
         with pytest.raises(ValueError, match=f"no classifiers of {cls.__name__} were published"):
-            backbone.make_head(7)
+            shared(name).make_head(7)
         return
+    backbone = build(name, **cls.classifier_options).eval()
     head = backbone.make_head(7).eval()
     assert isinstance(head, nn.Module)
     assert head(backbone(torch.randn(2, 3, 64, 64))).shape == (2, 7)
 
 
 def test_state_dict_round_trip(name):
-    first, second = build(name).eval(), build(name).eval()
+    first, second = shared(name), build(name).eval()
+    x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         for p in second.parameters():
             p.add_(torch.randn_like(p))
-    x = torch.randn(1, 3, 64, 64)
-    assert not torch.equal(first(x)[-1], second(x)[-1])
-    second.load_state_dict(first.state_dict())
-    for actual, expected in zip(second(x), first(x), strict=True):
-        assert torch.equal(actual, expected)
+        outs = first(x)
+        assert not torch.equal(outs[-1], second(x)[-1])
+        second.load_state_dict(first.state_dict())
+        for actual, expected in zip(second(x), outs, strict=True):
+            assert torch.equal(actual, expected)
 
 
 @of_each_class
@@ -260,25 +281,26 @@ def test_built_from_a_toolbox_config(name):
     assert isinstance(MMENGINE_MODELS.build(config), cls)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_stays_close_to_float32(name, dtype):
+def test_autocast_stays_close_to_float32(name):
     # in training mode, as the untrained statistics of batch norms would let activations vanish
     backbone = build(name, drop_path_rate=0.0).train()
+    tolerance = FAMILIES.get(backbone.family, GoldenFamily).autocast_tolerance
     x = torch.randn(2, 3, 32, 64)
     with torch.no_grad():
         expected = backbone(x)
-        with torch.autocast("cpu", dtype=dtype):
-            outs = backbone(x)
-    for actual, reference in zip(outs, expected, strict=True):
-        assert actual.isfinite().all()
-        # tokens close to a cluster's border may change sides, which is why this is a mean
-        difference = (actual.float() - reference).abs().mean() / reference.abs().mean()
-        family = FAMILIES.get(backbone.family, GoldenFamily)
-        assert difference < family.autocast_tolerance
+        for dtype in (torch.bfloat16, torch.float16):
+            with torch.autocast("cpu", dtype=dtype):
+                outs = backbone(x)
+            for actual, reference in zip(outs, expected, strict=True):
+                assert actual.isfinite().all(), dtype
+                # tokens close to a cluster's border may change sides, which is why this is a mean
+                difference = (actual.float() - reference).abs().mean() / reference.abs().mean()
+                assert difference < tolerance, dtype
 
 
+@torch.no_grad()
 def test_channels_last_and_contiguous_inputs_agree(name):
-    backbone = build(name).eval()
+    backbone = shared(name)
     x = torch.randn(2, 3, 40, 72)
     for actual, expected in zip(
         backbone(x.contiguous(memory_format=torch.channels_last)), backbone(x), strict=True
@@ -286,16 +308,18 @@ def test_channels_last_and_contiguous_inputs_agree(name):
         torch.testing.assert_close(actual, expected)
 
 
+@torch.no_grad()
 def test_samples_of_a_batch_do_not_mix(name):
-    backbone = build(name).eval()
+    backbone = shared(name)
     x = torch.randn(3, 3, 64, 48)
     alone = backbone(x[1:2])
     for actual, expected in zip(backbone(x), alone, strict=True):
         torch.testing.assert_close(actual[1:2], expected, atol=1e-4, rtol=1e-4)
 
 
+@torch.no_grad()
 def test_nan_in_one_image_is_visible_and_stays_in_it(name):
-    backbone = build(name).eval()
+    backbone = shared(name)
     x = torch.randn(2, 3, 64, 64)
     clean = backbone(x)
     x[0, 0, 10, 10] = float("nan")
@@ -337,7 +361,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("indices", [(), (99,), (-1,), (2, 1), (1, 1)])
     def test_out_indices(self, name, indices):
-        last = build(name).num_stages - 1
+        last = shared(name).num_stages - 1
         with pytest.raises(ValueError, match=rf"ascending .* out of 0..{last}"):
             build(name, out_indices=indices)
 
@@ -353,10 +377,10 @@ class TestErrors:
     @pytest.mark.parametrize("shape", [(1, 1, 64, 64), (1, 4, 64, 64), (3, 64, 64)])
     def test_channels(self, name, shape):
         with pytest.raises(ValueError, match=r"\(B, 3, H, W\), got"):
-            build(name)(torch.randn(*shape))
+            shared(name)(torch.randn(*shape))
 
     def test_small_images(self, name):
-        backbone = build(name)
+        backbone = shared(name)
         least = backbone.min_size
         assert least <= 32
         for size in ((least - 1, 64), (64, least // 2)):
