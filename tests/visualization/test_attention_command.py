@@ -111,10 +111,28 @@ def test_weights_of_a_whole_detector(image, tmp_path, saved, capsys):
 
 def test_backbone_of_a_config():
     config = str(ROOT / "configs/demo/mask_rcnn_secvit_demo.py")
-    backbone = tool.build(config)
+    backbone = tool.build(config).backbone
     assert type(backbone).__name__ == "SecViT"
     assert backbone.arch["embed_dims"] == (32, 64, 128, 256)
     assert tool.name_of(config) == "mask_rcnn_secvit_demo"
+
+
+def test_neck_of_a_config(saved, image, tmp_path):
+    config = tmp_path / "small.py"
+    neck = {"type": "mmeffvit.CrossScaleAttention", "in_channels": [8, 8, 16, 16], "channels": 8}
+    model = {
+        "type": "mmdet.RetinaNet",
+        "backbone": {"type": "mmeffvit.PyramidViT", "arch": ARCH},
+        "neck": [neck],
+        "bbox_head": {"type": "mmdet.RetinaHead", "num_classes": 1, "in_channels": 8},
+    }
+    config.write_text(f"model = {model}")
+    run(image, "--backbone", config, "--neck", "--out", tmp_path / "neck.png")
+    (figure,) = saved.values()
+    assert "Block 0 (the last) of the neck" in words(figure)
+    for wrong in ([image, "--backbone", BACKBONE], [image, "--backbone", config, "--features"]):
+        with pytest.raises(SystemExit):
+            run(*wrong, "--neck")
 
 
 def test_photographs_come_with_scikit_image():

@@ -73,6 +73,11 @@ def parse_args(argv=None):
         help="input of the network (default: the image's proportions, shorter side 224)",
     )
     parser.add_argument(
+        "--neck",
+        action="store_true",
+        help="draw the attention across scales of the config's neck instead of the backbone's",
+    )
+    parser.add_argument(
         "--features", action="store_true", help="draw the outputs of the stages as colours instead"
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
@@ -84,6 +89,10 @@ def parse_args(argv=None):
         help=f"a .png or .jpg for a single image, or a folder (default: {_OUT})",
     )
     args = parser.parse_args(argv)
+    if args.neck and not args.backbone.endswith(".py"):
+        parser.error(f"--neck is for a config (.py), whose neck it draws; got {args.backbone}")
+    if args.neck and (args.features or args.stages):
+        parser.error("--neck draws all maps that the neck mixes; leave --features and --stages out")
     if args.out.suffix.lower() in _SUFFIXES:
         if len(args.images) != 1:
             parser.error(f"--out {args.out} is one file; give one image, or a folder")
@@ -93,11 +102,11 @@ def parse_args(argv=None):
 
 
 def build(spec):
-    """The backbone of a name or of a config, with random weights that are always the same."""
+    """A config's model, or a backbone by name, with random weights that are always the same."""
     from mmeffvit.analysis.backbones import build_backbone, build_detector
 
     torch.manual_seed(0)
-    return build_detector(spec).backbone if spec.endswith(".py") else build_backbone(spec)
+    return build_detector(spec) if spec.endswith(".py") else build_backbone(spec)
 
 
 def name_of(spec):
@@ -121,18 +130,20 @@ def main(argv=None):
     # before the network is built, so that a wrong name does not cost time
     paths = [find_image(name) for name in args.images] or example_photographs()
     images = {path: read_image(path) for path in paths}
-    backbone, weights = build(args.backbone), None
+    model, weights = build(args.backbone), None
+    backbone = getattr(model, "backbone", model)
     if args.checkpoint is not None:
-        report = load_weights(backbone, read_checkpoint(args.checkpoint))
+        report = load_weights(model if args.neck else backbone, read_checkpoint(args.checkpoint))
         print(f"{args.checkpoint}: {report}")
         weights = args.checkpoint.name
-    backbone.to(args.device)
+    model.to(args.device)
     options = {"size": args.size and tuple(args.size), "stages": args.stages, "weights": weights}
     if args.features:
         draw, kind = draw_features, "features"
     else:
         draw, kind = draw_attention, "attention"
         options |= {"blocks": args.blocks, "heads": args.heads, "query": args.query}
+        options["neck"] = model.neck if args.neck else None
     name = name_of(args.backbone)
     for number, (path, image) in enumerate(images.items(), 1):
         figure = draw(backbone, image, title=f"{name} on {path.name}", **options)

@@ -43,15 +43,17 @@ class ScaleBlock(nn.Module):
         self.proj = nn.Conv2d(dim, dim, 1)
         self.ffn = MLP(dim, hidden_dim)
 
+    def project(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values of a map: (B, C, H, W) to three times (B, H, W, h, d)."""
+        qkv = self.qkv(self.norm1(x)).permute(0, 2, 3, 1)
+        return qkv.unflatten(3, (3, self.num_heads, -1)).unbind(3)
+
     def forward(
         self, maps: list[Tensor], sides: Sequence[int], valid: list[Tensor] | None
     ) -> list[Tensor]:
         """(B, C, R s_i, W s_i) maps of R x W regions, and which of their tokens are keys."""
-        qkv = []
-        for x in maps:
-            parts = self.qkv(self.norm1(x)).permute(0, 2, 3, 1)
-            qkv.append(parts.unflatten(3, (3, self.num_heads, -1)).unbind(3))
-        outs = region_attention(*zip(*qkv), sides, valid, implementation=self.implementation)
+        q, k, v = zip(*map(self.project, maps))
+        outs = region_attention(q, k, v, sides, valid, implementation=self.implementation)
         maps = [x + self.proj(out.flatten(3).permute(0, 3, 1, 2)) for x, out in zip(maps, outs)]
         return [x + self.ffn(self.norm2(x)) for x in maps]
 

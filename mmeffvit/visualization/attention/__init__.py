@@ -4,7 +4,7 @@
 a call into maps, by the drawing that is registered for the mixer's class; `draw_sheet` puts them
 over the image. `draw_attention` and `draw_features` do all of it. A new mixer gets a drawing of its
 own with `register_drawing`, and its attention, per head, without one. What is no mixer has its own
-way in: deformable attention over a pyramid, and the merger of tokens.
+way in: deformable attention over a pyramid, the merger of tokens, a neck's attention across scales.
 """
 
 from mmeffvit.visualization.attention.capture import MixerCall, find_mixers, record_mixers

@@ -14,6 +14,7 @@ from mmeffvit.visualization.attention.deformable import pyramid_sections, reads_
 from mmeffvit.visualization.attention.features import feature_row
 from mmeffvit.visualization.attention.images import input_size, to_input
 from mmeffvit.visualization.attention.maps import make_rows
+from mmeffvit.visualization.attention.regions import scale_sections
 from mmeffvit.visualization.attention.sheet import Section, draw_sheet
 from mmeffvit.visualization.attention.token_merger import Merging, follow_mergers, merges_tokens
 
@@ -32,10 +33,11 @@ def draw_attention(
     stages: Sequence[int] | None = None,
     blocks: Sequence[int] = (-1,),
     heads: Sequence[int] | None = None,
+    neck: nn.Module | None = None,
     title: str = "",
     weights: str | None = None,
 ) -> Figure:
-    """Draw what the mixers of a backbone do on an image.
+    """Draw what the mixers of a backbone, or the attention of a neck behind it, do on an image.
 
     Args:
         backbone: Any `PyramidViT`, a network with ``stages`` that hold token mixers, or one with
@@ -50,16 +52,21 @@ def draw_attention(
         stages: Stages to draw, from 0; all by default.
         blocks: Blocks of each of them, from 0 or, if negative, from the last, which is the default.
         heads: Heads to draw, from 0; by default four at most, spread evenly.
+        neck: What reads the backbone's maps, with attention across scales, which is drawn in place
+            of the backbone's.
         title: In large letters on top.
         weights: Where the weights come from; None if they are random, which the sheet then says.
 
     Raises:
-        ValueError: There is no such stage, block or head, or the query is not in the image.
+        ValueError: There is no such stage, block or head, the neck has no attention across scales,
+            or the query is not in the image.
     """
     size = size or input_size(image)
     at = _query_in_input(image, size, query)
     x = _on_device(backbone, image, size)
-    if reads_a_pyramid(backbone):
+    if neck is not None:
+        sections = scale_sections(backbone, neck, x, at, blocks, heads)
+    elif reads_a_pyramid(backbone):
         sections = pyramid_sections(backbone, x, at, stages, heads)
     else:
         merging = follow_mergers(backbone, x, at, heads) if merges_tokens(backbone) else None

@@ -147,7 +147,12 @@ def attention_rows(
 
 def range_title(head: int, values: Tensor) -> str:
     """The head, and the least and the largest of its values."""
-    return f"head {head}: {_short(values.min())} to {_short(values.max())}"
+    return f"head {head}: {short_range(values)}"
+
+
+def short_range(values: Tensor) -> str:
+    """The least and the largest value, with two significant digits or so."""
+    return f"{_short(values.min())} to {_short(values.max())}"
 
 
 def _short(value: Tensor) -> str:
