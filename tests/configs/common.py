@@ -2,23 +2,55 @@
 
 import copy
 import functools
+import os
 from pathlib import Path
+from unittest import mock
 
+import mmengine.optim
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import HOOKS, PARAM_SCHEDULERS
+from torch.optim import Optimizer
 
 ROOT = Path(__file__).resolve().parents[2]
+
+_parsed = functools.cache(Config._file2dict)
+_add_group = Optimizer.add_param_group
+
+
+def _parsed_once(filename, *options, **named):
+    """As `Config._file2dict`; a file that is the base of many is read for the first one only."""
+    return copy.deepcopy(_parsed(os.path.abspath(filename), *options, **named))
 
 
 @functools.cache
 def _read(path):
-    return Config.fromfile(ROOT / path)
+    with mock.patch.object(Config, "_file2dict", _parsed_once):
+        return Config.fromfile(ROOT / path)
 
 
 def load(path):
     """A config of the repository; each file is read once, and every caller has a copy."""
     return copy.deepcopy(_read(path))
+
+
+def build_optim_wrapper(model, cfg):
+    """As training builds it.
+
+    Upstream makes a group of every parameter, and PyTorch compares each with all groups before it:
+    half of the time of a config. Here all are compared once.
+    """
+
+    def add_alone(optimizer, group):
+        groups, optimizer.param_groups = optimizer.param_groups, []
+        _add_group(optimizer, group)
+        optimizer.param_groups = groups + optimizer.param_groups
+
+    with mock.patch.object(Optimizer, "add_param_group", add_alone):
+        wrapper = mmengine.optim.build_optim_wrapper(model, cfg)
+    params = [param for group in wrapper.optimizer.param_groups for param in group["params"]]
+    assert len(params) == len(set(params)), "a parameter is in two groups"
+    return wrapper
 
 
 def check_rest_builds(cfg):

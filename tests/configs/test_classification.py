@@ -3,12 +3,11 @@
 import pytest
 import torch
 import yaml
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
 from mmeffvit.models.zoo import backbone_classes
 
-from .common import ROOT, check_rest_builds, load
+from .common import ROOT, build_optim_wrapper, check_rest_builds, load
 
 FAMILIES = ("secvit", "ravlt", "ssvit", "rmt")
 SIZES = ("tiny", "small", "base", "large")

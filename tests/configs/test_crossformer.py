@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
-from .common import ROOT, check_rest_builds, load
+from .common import ROOT, build_optim_wrapper, check_rest_builds, load
 
 # variant, channels of the first stage, stochastic depth
 SIZES = {

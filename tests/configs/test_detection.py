@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.model import revert_sync_batchnorm
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmeffvit.models.zoo import backbone_classes
 
-from .common import ROOT, check_rest_builds, load
+from .common import ROOT, build_optim_wrapper, check_rest_builds, load
 
 DETECTORS = {
     "mask-rcnn": "MaskRCNN",

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
 from mmeffvit.models.classifier import create_classifier
 
-from .common import ROOT, check_rest_builds, load
+from .common import ROOT, build_optim_wrapper, check_rest_builds, load
 
 
 def test_recipe():

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .common import check_rest_builds, load
+from .common import build_optim_wrapper, check_rest_builds, load
 
 
 @pytest.fixture(autouse=True)

@@ -10,14 +10,13 @@ import torch
 import yaml
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import revert_sync_batchnorm
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS, DefaultScope
 from torch import nn
 
 from mmeffvit.datasets.points import ObjectSample
 from mmeffvit.models.points import ConDaFormer, FlatFormer, PointDetector, PointSegmentor
 
-from .common import ROOT, load
+from .common import ROOT, build_optim_wrapper, load
 
 S3DIS = "condaformer/condaformer-s_2xb4-3000e_s3dis-seg"
 SCANNET = "condaformer/condaformer_4xb3-900e_scannet-seg"

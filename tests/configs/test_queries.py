@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import ConfigDict
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData, PixelData
 
 from mmeffvit.models import RAVLT
 
-from .common import load
+from .common import build_optim_wrapper, load
 
 CONFIGS = {
     "mask2former_ravlt-t_8xb2-lsj-50e_coco-panoptic": "Mask2Former",

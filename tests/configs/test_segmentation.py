@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import torch
 from mmengine.model import revert_sync_batchnorm
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import PixelData
 
 from mmeffvit.models.zoo import backbone_classes
 
-from .common import ROOT, check_rest_builds, load
+from .common import ROOT, build_optim_wrapper, check_rest_builds, load
 
 SIZES = {"t": "tiny", "s": "small", "b": "base", "l": "large"}
 SCHEDULES = {"fpn": "80k", "upernet": "160k"}

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 from mmengine.model import revert_sync_batchnorm
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
 from mmeffvit.testing import small_arch
 
-from .common import check_rest_builds, load
+from .common import build_optim_wrapper, check_rest_builds, load
 from .test_detection import _batch as detection_batch
 from .test_segmentation import _batch as segmentation_batch
 
