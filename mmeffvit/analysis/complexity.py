@@ -29,6 +29,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from mmeffvit.analysis.shapes import RememberedShapes
 from mmeffvit.models.network import input_channels
 
 aten = torch.ops.aten
@@ -289,7 +290,7 @@ _EXTRA_FORMULAS = {
 
 def _count(module: nn.Module, *inputs: Any) -> _Counted:
     counter = FlopCounterMode(display=False, custom_mapping=_EXTRA_FORMULAS)
-    with torch.no_grad(), counter:
+    with torch.no_grad(), RememberedShapes(), counter:
         output = module(*inputs)
     counts = counter.get_flop_counts()
     root = type(module).__name__
