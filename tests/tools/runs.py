@@ -118,12 +118,7 @@ def main(tool: str):
     both are undone.
     """
     module = load(tool)
-    # mmengine keeps visualizers and loggers by names, which tell runs of one second not apart, with
-    # the work directory and the output of the run that made them
-    kinds = [MMLogger, Visualizer]
-    for kind in kinds:
-        kinds += kind.__subclasses__()
-        kind._instance_dict.clear()
+    _forget_runs()
     environment = dict(os.environ)
     try:
         with DefaultScope.overwrite_default_scope("mmengine"):
@@ -131,6 +126,18 @@ def main(tool: str):
     finally:
         os.environ.clear()
         os.environ.update(environment)
+
+
+def _forget_runs():
+    """Forget the loggers and visualizers of mmengine's that earlier runs have left.
+
+    They have names, which tell runs of one second not apart, and the work directory and the output
+    of the run that made them.
+    """
+    kinds = [MMLogger, Visualizer]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        kind._instance_dict.clear()
 
 
 def run_here(tool: str, *arguments) -> str:
@@ -144,8 +151,9 @@ def run_here(tool: str, *arguments) -> str:
 def run(*command, status=0, fresh=False, **environment):
     """Run a command in the repository root; what it printed, after checking how it ended.
 
-    A tool's name stands for the tool run by this Python: by a process of its own that has imported
-    the stack already, or with `fresh` by a new interpreter, as people run it.
+    A tool's name, or ``-m`` and a module's, stands for what this Python runs: in a process of its
+    own that has imported the stack already, or with `fresh` a tool in a new interpreter, as people
+    run it.
     """
     command = [str(part) for part in command]
     env = {
@@ -159,7 +167,7 @@ def run(*command, status=0, fresh=False, **environment):
         command[0] = str(ROOT / "tools" / command[0])
         start = _start if fresh else _fork
     else:
-        start = _start
+        start = _fork if command[0] == "-m" else _start
     with tempfile.NamedTemporaryFile() as printed:
         ended = start(command, env, printed.name)
         output = printed.read().decode()
@@ -187,14 +195,21 @@ def _fork(command, env, printed):
 
 
 def _become(command, env, printed):
-    """Turn a process of the server's into one that runs the file of a tool."""
+    """Turn a process that has imported the stack into one that runs a tool's file, or a module."""
     with open(printed, "wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    # pytest has put others in their places
+    sys.stdout, sys.stderr = (os.fdopen(fd, "w", 1, closefd=False) for fd in (1, 2))
+    _forget_runs()
     os.environ.clear()
     os.environ.update(env)
     os.chdir(ROOT)
     torch.set_num_threads(1)
+    if command[0] == "-m":
+        sys.argv = command[1:]
+        runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+        return
     sys.argv = command
     sys.path[0] = str(Path(command[0]).parent)
     runpy.run_path(command[0], run_name="__main__")

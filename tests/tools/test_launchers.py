@@ -19,8 +19,11 @@ def port():
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the scripts take the GPUs then")
-def test_two_processes(tmp_path, port, capfd):
-    """On CPUs: gloo in place of NCCL, BN in place of SyncBN, and equal weights at the end."""
+def test_two_processes(tmp_path, port, echo, capfd):
+    """On CPUs: gloo in place of NCCL, BN in place of SyncBN, and equal weights at the end.
+
+    What the script starts is started by a process that has imported the stack, and forks the two.
+    """
     data = runs.write_data(tmp_path / "digits")
     extra = """
 model['neck']['norm_cfg'] = dict(type='SyncBN', requires_grad=True)
@@ -30,9 +33,9 @@ train_cfg.update(max_epochs=1)
     config = runs.write_config(tmp_path, extra)
     options = ("--cfg-options", f"data_root={data}")
     work_dir = tmp_path / "work"
-    output = runs.run(
-        TOOLS / "dist_train.sh", config, 2, "--work-dir", work_dir, *options, PORT=port
-    )
+    arguments = (config, 2, "--work-dir", work_dir, *options)
+    started = runs.run(TOOLS / "dist_train.sh", *arguments, PORT=port, PYTHON=str(echo))
+    output = runs.run(*started.splitlines(), PET_START_METHOD="fork", PET_RUN_PATH="1")
     assert "env_cfg.dist_cfg.backend became 'gloo'" in output
     assert "SyncBN settings of the model became BN" in output
     # six images, two processes, two images each
