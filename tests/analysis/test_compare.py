@@ -256,6 +256,8 @@ class Cluster:
             (folder / name).chmod(0o755)
         monkeypatch.setattr("submitit.SlurmJob.watcher", self._watcher())
         monkeypatch.setattr("submitit.helpers.time.sleep", self.run)
+        # for results that are slow to arrive from another machine
+        monkeypatch.setattr("submitit.SlurmJob._results_timeout_s", 0)
 
     @staticmethod
     def _watcher():
