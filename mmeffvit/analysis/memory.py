@@ -1,7 +1,7 @@
 """Peak memory of a call, measured and not modelled.
 
-On a GPU torch's allocator keeps the count. On a CPU nothing does, so the call runs in a fresh
-process and the kernel's high-water mark of resident memory is read before and after; that also
+On a GPU torch's allocator keeps the count. On a CPU nothing does, so the call runs in a process of
+its own and the kernel's high-water mark of resident memory is read before and after; that also
 catches what libraries allocate behind torch's back, and a call that is killed for memory takes only
 its own process along.
 """
@@ -9,7 +9,6 @@ its own process along.
 import ctypes
 import gc
 import multiprocessing
-import os
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,6 +19,8 @@ import torch
 _STATUS = Path("/proc/self/status")
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
+# of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 MIB = 2**20
 
@@ -49,12 +50,12 @@ def peak_memory(prepare: Callable[..., Callable[[], Any]], *args: Any, device: s
             "peak memory on the CPU is read from /proc, which only Linux has; leave memory out "
             "(benchmark.py --no-memory) on this system"
         )
-    context = multiprocessing.get_context("spawn")
+    # forked from a server that has run nothing, and imports once for all calls what takes seconds
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", __name__, prepare.__module__])
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(sender, prepare, args, torch.get_num_threads()))
-    # without this glibc keeps freed blocks of up to 32 MiB, and re-using them would go unseen
-    with _environment(MALLOC_MMAP_THRESHOLD_="65536", MALLOC_TRIM_THRESHOLD_="65536"):
-        child.start()
+    child.start()
     sender.close()
     try:
         error, peak = receiver.recv()
@@ -88,6 +89,7 @@ def memory_during(call: Callable[[], Any], device: str = "cpu") -> int | None:
 
 def _child(sender: Connection, prepare: Callable, args: tuple, num_threads: int) -> None:
     torch.set_num_threads(num_threads)
+    _keep_no_freed_memory()
     if _OOM_SCORE.exists():
         _OOM_SCORE.write_text("1000")  # if memory runs out, this process goes and no other
     try:
@@ -107,6 +109,14 @@ def _resident_peak(call: Callable[[], Any]) -> int:
     after = _status_bytes("VmHWM")
     del result
     return max(0, after - before)
+
+
+def _keep_no_freed_memory() -> None:
+    """Without this glibc keeps freed blocks of up to 32 MiB, and re-using them would go unseen."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc only
+    if mallopt is not None:
+        for threshold in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+            mallopt(threshold, 65536)
 
 
 def _give_back_free_memory() -> None:
@@ -131,21 +141,3 @@ def _cuda_peak(call: Callable[[], Any], device: str) -> int:
     peak = torch.cuda.max_memory_allocated(device)
     del result
     return peak - before
-
-
-class _environment:
-    """Set environment variables for a block, and put the old values back."""
-
-    def __init__(self, **variables: str):
-        self._variables = variables
-
-    def __enter__(self) -> None:
-        self._before = {key: os.environ.get(key) for key in self._variables}
-        os.environ.update(self._variables)
-
-    def __exit__(self, *exception: Any) -> None:
-        for key, value in self._before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value

@@ -1,4 +1,4 @@
-"""Peak memory is checked against allocations whose size is known."""
+"""Peak memory is checked against allocations whose size is known, those of attention among them."""
 
 import os
 from functools import partial
@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 
+from mmeffvit.analysis import benchmark
 from mmeffvit.analysis.memory import MIB, ChildError, peak_memory
 
 
@@ -59,3 +60,23 @@ def test_failures_are_told():
         peak_memory(_fails)
     with pytest.raises(ChildError, match=r"code -9.*memory ran out"):
         peak_memory(_dies)
+
+
+def test_fused_attention_holds_no_weights_of_attention():
+    """4096 tokens in one cluster make 4096 x 4096 weights, 64 MiB; the reference holds them."""
+    arch = {
+        "embed_dims": (16, 16, 16, 16),
+        "depths": (1, 1, 1, 1),
+        "num_heads": (1, 1, 1, 1),
+        "mlp_ratios": (1, 1, 1, 1),
+        "num_clusters": (1, 1, 1, 1),
+        "layer_scale": (None,) * 4,
+    }
+    peaks = {}
+    for name in ("reference", "fused"):
+        contender = benchmark.Contender(f"mmeffvit.SecViT:{arch=}", name)
+        peak, note = benchmark._measure_memory(benchmark.Setting(256, 256), contender, {})
+        assert note == ""
+        peaks[name] = peak / MIB
+    assert peaks["reference"] > 64
+    assert peaks["fused"] < 32
