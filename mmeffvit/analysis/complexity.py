@@ -29,7 +29,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from mmeffvit.analysis.shapes import RememberedShapes
+from mmeffvit.models.meta import RememberedShapes
 from mmeffvit.models.network import input_channels
 
 aten = torch.ops.aten

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmeffvit.models.libraries.depth import layer_depths
-from mmeffvit.models.meta import TablesOnCpu
+from mmeffvit.models.meta import RememberedShapes, TablesOnCpu
 
 #: of ImageNet's RGB images, in 0..255
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -211,7 +211,7 @@ class Library(ABC):
         self, network: nn.Module, size: tuple[int, int], indices: Sequence[int]
     ) -> Sequence[Tensor]:
         image = torch.empty(1, self.in_channels, *size, device="meta")
-        with torch.no_grad(), torch.device("cpu"):
+        with torch.no_grad(), torch.device("cpu"), RememberedShapes():
             return self.maps(network, image, indices)
 
 

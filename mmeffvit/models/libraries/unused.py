@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmeffvit.models.libraries.base import Facts, Library
+from mmeffvit.models.meta import RememberedShapes
 
 
 def unused_parameters(
@@ -31,7 +32,7 @@ def unused_parameters(
     for value in parameters.values():
         value.requires_grad_()
     buffers = {name: value.to("meta") for name, value in caller.named_buffers()}
-    with torch.enable_grad(), torch.device("cpu"):
+    with torch.enable_grad(), torch.device("cpu"), RememberedShapes():
         maps = torch.func.functional_call(caller, parameters | buffers, (image,))
     network.train(was_training)
     used = _leaves(maps)

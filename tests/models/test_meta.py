@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmeffvit.analysis.shapes import RememberedShapes
+from mmeffvit.models.meta import RememberedShapes
 from mmeffvit.models.zoo import backbone_classes
 
 
