@@ -128,7 +128,8 @@ def test_linear_blocks_mix_with_others_in_a_pyramid():
 @pytest.mark.slow
 def test_memory_at_detection_size():
     """At 800 x 1344 no tensor comes near the attention weights of the third stage."""
-    backbone = create_backbone("ravlt-tiny", out_indices=(2,)).eval()
+    arch = {**RAVLT.arch_zoo["tiny"], "depths": (1, 1, 1, 1)}
+    backbone = RAVLT(arch=arch, out_indices=(2,)).eval()
     x = torch.randn(1, 3, 800, 1344)
     with torch.no_grad(), TensorSizes() as made:
         backbone(x)
