@@ -3,16 +3,19 @@
 import ast
 import functools
 import graphlib
+import re
 import subprocess
 import sys
 import zipfile
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 from mmengine.registry import Registry
 
-from mmeffvit import registry
+from mmeffvit import compat, registry
+from mmeffvit.version import require_torch, too_old
 
 ROOT = Path(__file__).parents[1]
 
@@ -201,3 +204,26 @@ def _clean_copy(target):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             (target / name).write_bytes((ROOT / name).read_bytes())
     return target
+
+
+@pytest.mark.parametrize("torch", ["1.13.1", "2.1.2", "2.5.1+cu121"])
+def test_a_torch_that_runs_code_of_checkpoints_is_refused(torch, monkeypatch):
+    monkeypatch.setattr("torch.__version__", torch)
+    with pytest.raises(ImportError, match=rf"torch >= 2\.6, and this is {re.escape(torch)}.*pip "):
+        require_torch()
+
+
+@pytest.mark.parametrize("torch", ["2.6.0", "2.10.0a0+git1", "2.15.0+cpu", "3.0"])
+def test_a_torch_that_does_not_is_taken(torch):
+    assert too_old(torch) is None
+
+
+def test_operators_and_set_up_ask_for_it(monkeypatch):
+    monkeypatch.setattr("torch.__version__", "2.5.1")
+    monkeypatch.setattr("mmeffvit.compat._is_set_up", False)
+    with pytest.raises(ImportError, match=r"needs torch >= 2\.6"):
+        compat.setup()
+    # every operator imports it
+    spec = spec_from_file_location("dispatch_again", PACKAGE / "ops/dispatch.py")
+    with pytest.raises(ImportError, match=r"needs torch >= 2\.6"):
+        spec.loader.exec_module(module_from_spec(spec))

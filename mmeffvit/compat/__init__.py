@@ -4,9 +4,11 @@
 Importing this package needs nothing that is not in Python's own library.
 """
 
+import importlib.util
 import threading
 
 from mmeffvit.compat.distribution import Problem, Stack, probe
+from mmeffvit.version import require_torch
 
 __all__ = ["Problem", "Stack", "probe", "setup"]
 
@@ -31,12 +33,15 @@ def setup() -> None:
     What is not installed is passed over, and a second call does nothing.
 
     Raises:
+        ImportError: torch is older than what checkpoints can be read with.
         TooLateError: A toolbox has been imported before, without operators.
     """
     global _is_set_up
     with _lock:
         if _is_set_up:
             return
+        if importlib.util.find_spec("torch") is not None:
+            require_torch()
         from mmeffvit.compat import (
             checkpoint,
             config,

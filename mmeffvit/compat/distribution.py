@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mmeffvit.version import too_old
+
 # module: its distribution among the maintained forks, and among the official packages (first the
 # one to install; the others provide the same module)
 _MODULES = {
@@ -185,6 +187,9 @@ def torch_problems() -> list[Problem]:
     if torchvision is None:
         return [Problem("torchvision is not installed", _pip("install", pin, "torchvision"))]
     pair = _pip("install", "--force-reinstall", pin, "torchvision")
+    old = too_old(torch)
+    if old is not None:
+        return [Problem(old, _pip("install", "--upgrade", "torch", "torchvision"))]
     error = import_error("torch")
     if error is not None:
         return [Problem(f"torch {torch} cannot be imported ({error})", pair)]

@@ -13,6 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mmeffvit.version import require_torch
+
+# whatever is computed here comes by this module first
+require_torch()
+
 ENVIRONMENT_VARIABLE = "MMEFFVIT_IMPLEMENTATION"
 
 
@@ -61,10 +66,10 @@ def implementations(op: str) -> list[str]:
 def _from_environment(op: str) -> str | None:
     value = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
     chosen = None
-    for entry in filter(None, (part.strip() for part in value.split(","))):
-        name, _, implementation = entry.rpartition("=")
+    for entry in value.split(","):
+        name, _, implementation = entry.strip().rpartition("=")
         if not name:
-            chosen = chosen or implementation
+            chosen = chosen or implementation or None
         elif name.strip() == op:
             return implementation.strip()
     return chosen

@@ -96,6 +96,12 @@ def test_healthy(examine):
     assert examine({**others, **OFFICIAL}, status=0)["distribution"] == "openmmlab"
 
 
+def test_torch_is_too_old(examine):
+    what, repair = only_problem(examine({**HEALTHY, "torch": "2.5.1+cu121"}))
+    assert "needs torch >= 2.6, and this is 2.5.1+cu121: a checkpoint can run code" in what
+    assert repair.endswith("pip install --upgrade torch torchvision")
+
+
 def test_torchvision_is_missing(examine):
     packages = {name: version for name, version in HEALTHY.items() if name != "torchvision"}
     what, repair = only_problem(examine(packages))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmeffvit.models.network import Network
+from mmeffvit.ops.tracing import is_exporting
 
 MapEdit = Callable[[Tensor, int, int], Tensor]
 """``(map, stage, place) -> map``: what a training method does to maps on their way. Place 0 is what
@@ -142,7 +143,7 @@ class BaseBackbone(Network):
             return x
         stride = self.stage_strides[index]
         height, width = (math.ceil(side / stride) for side in image.shape[-2:])
-        if torch.compiler.is_exporting():
+        if is_exporting():
             # where nothing was padded, a slice would tell the graph that nothing ever is
             rows, columns = (torch.arange(n, device=x.device) for n in (height, width))
             return x.index_select(-2, rows).index_select(-1, columns)

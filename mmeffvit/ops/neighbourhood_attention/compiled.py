@@ -16,6 +16,7 @@ from torch import Tensor
 from mmeffvit.ops.neighbourhood_attention import fused
 from mmeffvit.ops.neighbourhood_attention.tiles import check_windows
 from mmeffvit.ops.precision import autocast_disabled, full_dtype
+from mmeffvit.ops.tracing import is_exporting
 
 _KEPT = contextvars.ContextVar("mmeffvit.neighbourhood_attention kept as a node", default=False)
 
@@ -35,7 +36,7 @@ def kept_as_node() -> Iterator[None]:
 
 def refuses(*args, **kwargs) -> str | None:
     """Why the tiles cannot be used while a graph is exported, or None."""
-    if torch.compiler.is_exporting() and not _KEPT.get():
+    if is_exporting() and not _KEPT.get():
         return "an exported graph has plain PyTorch operators only, for maps of any size"
     return None
 

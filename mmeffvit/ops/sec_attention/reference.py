@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmeffvit.ops.grouped_attention.reference import cluster_sizes
 from mmeffvit.ops.precision import autocast_disabled, in_full, in_full_precision
+from mmeffvit.ops.tracing import is_exporting
 
 
 def token_order(k: Tensor) -> Tensor:
@@ -17,7 +18,7 @@ def token_order(k: Tensor) -> Tensor:
         centre = F.normalize(k.mean(dim=1, keepdim=True), dim=-1, eps=1e-12)
         similarity = (F.normalize(k, dim=-1, eps=1e-12) * centre).sum(-1)
         similarity = similarity.transpose(1, 2)
-        if torch.compiler.is_exporting():
+        if is_exporting():
             # ONNX cannot be told to be stable; its TopK puts the earlier of two equal tokens first
             return similarity.argsort(dim=-1)
         return similarity.argsort(dim=-1, stable=True)
