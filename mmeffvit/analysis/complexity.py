@@ -20,7 +20,8 @@ Softmax, GELU, rotary position, pooling, sorting and gathers are not counted.
 
 import copy
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from math import prod
 from typing import Any
@@ -131,8 +132,8 @@ def count_complexity(
         Components are the module's children; of a ``ModuleList`` its entries (``stages.0`` ...).
     """
     shape = _input_shape(size, batch_size, input_channels(model))
-    twin = _twin(model, device)
-    counted = _count(twin, torch.zeros(shape, device=device))
+    with _evaluated(model, device) as twin:
+        counted = _count(twin, torch.zeros(shape, device=device))
     components = _component_names(twin)
     params = {key: _num_params(twin.get_submodule(key)) for key in components}
     macs = {key: _macs_under(counted.by_module, key) for key in components}
@@ -334,6 +335,22 @@ def _input_shape(size: tuple[int, int], batch_size: int, channels: int) -> tuple
             "of at least 1"
         )
     return (batch_size, channels, height, width)
+
+
+@contextmanager
+def _evaluated(model: nn.Module, device: str) -> Iterator[nn.Module]:
+    """A copy on a device, in evaluation; the model itself, for a while, where all of it is meta."""
+    tensors = (*model.parameters(), *model.buffers())
+    if device != "meta" or not all(tensor.is_meta for tensor in tensors):
+        yield _twin(model, device)
+        return
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield model
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def _twin(model: nn.Module, device: str) -> nn.Module:

@@ -67,6 +67,23 @@ def test_the_model_is_not_changed():
         assert torch.equal(value, before[key]), key
 
 
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_model_without_memory_trains_on(broken):
+    """It is run itself, and not a copy."""
+    model = Toy().to("meta").train()
+    model.stem.eval()
+    if broken:
+        model.norm = None
+        with pytest.raises(TypeError):
+            count_complexity(model, (16, 16))
+    else:
+        expected = count_complexity(Toy(), (16, 16))
+        assert count_complexity(model, (16, 16)).to_dict() == expected.to_dict()
+    assert {name for name, m in model.named_modules() if not m.training} == {
+        *("stem", "stem.0", "stem.1")
+    }
+
+
 # parameters, convolutions and q k^T, p v of the published classifier at 224 x 224: the first as
 # measured on the authors' code, the products from the shapes of the paper's variant T
 SECVIT_TINY_PARAMS = 14_981_800
