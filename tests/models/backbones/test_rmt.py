@@ -180,7 +180,7 @@ class TestOfficialCheckpoints:
 @pytest.mark.slow
 def test_nothing_quadratic_in_the_area_is_kept_at_detection_size():
     """Forward of the third stage, full attention over 50 x 84 tokens, as it is trained."""
-    arch = {**create_backbone("rmt-tiny").arch, "depths": (1, 1, 1, 1)}
+    arch = {**RMT.arch_zoo["tiny"], "depths": (1, 1, 1, 1)}
     backbone = RMT(arch=arch, out_indices=(2,)).train()
     largest = []
     with torch.autograd.graph.saved_tensors_hooks(
