@@ -350,7 +350,8 @@ def numpy_globals() -> tuple[tuple[Any, str], ...]:
     """
     import numpy as np
 
-    core = np._core if hasattr(np, "_core") else np.core
+    # the last ones of NumPy 1 have an empty _core as well
+    core = np._core if hasattr(np, "_core") and hasattr(np._core, "multiarray") else np.core
     kinds = "?bhilqBHILQefdFDSU"  # no objects: those could hold anything
     return (
         *(
