@@ -135,7 +135,7 @@ def test_no_ten_lines_stand_in_two_networks():
 def test_importing_needs_torch_only_and_the_networks_no_toolbox():
     done = run(f"""
 import sys
-blocked = {TOOLBOXES | {"mmengine"}}
+blocked = {TOOLBOXES | {"mmengine", "transformers"}}
 class Blocked:
     def find_spec(self, name, *args):
         if name.split('.')[0] in blocked:

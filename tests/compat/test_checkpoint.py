@@ -14,7 +14,8 @@ from mmeffvit.files import numpy_globals
 FORKS = installed_version("onedl-mmengine") is not None
 
 TRAIN_AND_RESUME = """
-    import json, torch
+    import json, sys, torch
+    sys.modules["transformers"] = None  # mmengine would import it, which takes seconds
     from mmeffvit import compat
     from mmengine.model import BaseModel
     from mmengine.runner import Runner

@@ -12,6 +12,7 @@ FORKS = installed_version("onedl-mmengine") is not None
 
 SCRIPT = """
     import json, pathlib, sys
+    sys.modules["transformers"] = None  # mmengine would import it, which takes seconds
     from mmeffvit import compat
     from mmengine.config import Config
 
