@@ -1,6 +1,7 @@
 """The configs for COCO build, hold the papers' recipes, and train."""
 
 import copy
+import functools
 import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -133,12 +134,18 @@ def _named(cases):
     return pytest.mark.parametrize("case", cases, ids=lambda case: Path(case.path).stem)
 
 
+@functools.cache
+def _backbone(**cfg):
+    """Shared by the detectors of one size; nothing is changed in it."""
+    with torch.device("meta"):
+        return MODELS.build(cfg)
+
+
 @_named(CASES)
 def test_what_a_size_changes(case):
     """Whole models are built of the tiny ones, whose configs the others equal in all else."""
-    cfg = load(case.path)
-    with torch.device("meta"):
-        backbone = MODELS.build(cfg.model.backbone)
+    cfg, tiny = load(case.path), load(replace(case, size="t").path)
+    backbone = _backbone(**cfg.model.backbone)
     assert tuple(backbone.out_channels) == tuple(cfg.model.neck.in_channels)
     assert (backbone.family, backbone.arch_name) == (case.family, SIZES[case.size])
     assert backbone.out_indices == ((1, 2, 3) if case.kind.startswith("retina") else (0, 1, 2, 3))
@@ -148,8 +155,6 @@ def test_what_a_size_changes(case):
     assert cfg.train_dataloader.batch_size == case.images_per_gpu
     assert cfg.auto_scale_lr.base_batch_size == 8 * case.images_per_gpu
 
-    # building writes into the config
-    cfg, tiny = load(case.path), load(replace(case, size="t").path)
     for path in (
         "model.backbone.arch",
         "model.neck.in_channels",
