@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmeffvit.ops.precision import in_full
+from mmeffvit.ops.resize import resize_map
 
 
 def resize_table(table: Tensor, size: Sequence[int], mode: str = "bicubic") -> Tensor:
@@ -20,7 +21,7 @@ def resize_table(table: Tensor, size: Sequence[int], mode: str = "bicubic") -> T
     """
     if table.is_meta and not (torch.is_grad_enabled() and table.requires_grad):
         return table.new_empty((*table.shape[:2], *size))
-    return F.interpolate(table, tuple(size), mode=mode, align_corners=False)
+    return resize_map(table, size, mode)
 
 
 class PositionTable(nn.Module):

@@ -113,7 +113,9 @@ def test_compiled_once_for_all_sizes_and_its_own():
     compiled = torch.compile(layer, backend=counter, dynamic=True)
     for size in ((5, 8), (4, 6), (9, 6), (4, 7)):
         x = torch.randn(1, 3, *size)
-        assert torch.equal(compiled(x), layer(x))
+        torch.testing.assert_close(compiled(x), layer(x))
+        # resized in other operations, but at its own size the table is what it is
+        assert size != (4, 6) or torch.equal(compiled(x), layer(x))
     assert counter.frame_count == 1
 
 
