@@ -7,6 +7,7 @@ import torch
 
 from mmeffvit import create_backbone
 from mmeffvit.checkpoint import convert_official
+from mmeffvit.deploy.programs import quiet
 from mmeffvit.models.classifier import create_classifier
 from mmeffvit.testing import TOLERANCES, check_golden
 
@@ -80,8 +81,8 @@ def check_implementations_agree(cls, arch, x):
 
 @contextmanager
 def quick_tracing():
-    """Where sizes are symbols, the tracer's cache of shapes costs more time than it saves."""
-    with torch._dynamo.config.patch(fake_tensor_cache_enabled=False):
+    """Nothing is printed that nobody reads; a cache of shapes costs more than it saves here."""
+    with quiet():
         yield
 
 

@@ -45,6 +45,18 @@ def _programs_go():
     export.cache_clear()
 
 
+@pytest.fixture(scope="module")
+def one_registry():
+    """Of ONNX's forms of all operators, which every export would make anew, in half a second."""
+    pytest.importorskip("onnxscript")
+    from torch.onnx._internal.exporter import _registration
+
+    with pytest.MonkeyPatch.context() as patch:
+        made = functools.cache(_registration.ONNXRegistry.from_torchlib)
+        patch.setattr(_registration.ONNXRegistry, "from_torchlib", staticmethod(made))
+        yield
+
+
 def operators(name):
     """Of an exported network, also in its branches."""
     _, program = export(name)
@@ -75,10 +87,10 @@ def test_every_operator_is_converted():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_registry")
 @pytest.mark.parametrize("name", CONVERTED)
 def test_onnx_runtime(name, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
     backbone, program = export(name)
     with quick_tracing():
         # onnxscript's optimizer takes as long as all else; whole models are exported with it

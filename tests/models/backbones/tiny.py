@@ -13,7 +13,11 @@ _SHARED = {
     "layer_scale": (None,) * 4,
 }
 #: stages whose attention is compiled and exported; the first two, where nothing is said
-ATTENTION_STAGES = {"dinat": (0,), "favit": (0,), "svt": (0,), "uniformer": (2,)}
+ATTENTION_STAGES = {
+    **dict.fromkeys(("dinat", "favit", "svt"), (0,)),
+    "resformer": (0,),  # both blocks are alike
+    "uniformer": (2,),
+}
 #: stages that are also differentiated for all sizes, where one has the attention of all
 GRADIENT_STAGES = dict.fromkeys(("secvit", "crossformer", "cswin", "dinat-s"), (0,))
 ARCHS = {
