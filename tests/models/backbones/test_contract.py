@@ -23,14 +23,22 @@ def class_of(name):
     return backbone_classes()[split_name(name)[0]]
 
 
+def width(name):
+    dims = small_arch(name)["embed_dims"]
+    return sum(dims) if isinstance(dims, tuple) else dims
+
+
 def distinct_structures():
-    """One name of each family for every structure: variants of other sizes are alike."""
+    """The narrowest of each structure: variants of other sizes or values are alike."""
+    sizes = ("embed_dims", "depths", "num_heads", "mlp_ratio", "mlp_ratios", "kernel_size")
+    values = ("decay_inits", "decay_ranges")
     chosen = {}
-    for name in reversed(list_backbones()):
+    for name in sorted(list_backbones(), key=width, reverse=True):
         arch = small_arch(name)
-        sizes = ("embed_dims", "depths", "num_heads", "mlp_ratio", "mlp_ratios", "kernel_size")
-        structure = {key: value for key, value in arch.items() if key not in sizes}
-        chosen[split_name(name)[0], repr(structure)] = name
+        structure = {key: arch[key] for key in arch.keys() - {*sizes, *values, "layer_scale"}}
+        scales = arch.get("layer_scale")
+        scaled = [s is not None for s in (scales if isinstance(scales, tuple) else (scales,))]
+        chosen[split_name(name)[0], repr(sorted(structure.items())), str(scaled)] = name
     return sorted(chosen.values())
 
 
