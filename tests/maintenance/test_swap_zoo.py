@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from maintenance.swap_zoo import data_trial, measured, methods, sweep, table, trial
+from maintenance.swap_zoo import data_trial, methods, sweep, table, trial
 from mmeffvit.engine.launch import load_config
 from mmeffvit.swap import SwapError, set_dataset, swap_backbone
 
@@ -60,13 +60,6 @@ def made_up_data(tmp_path_factory):
     return {box: data_trial.write_data(root / box, box) for box in methods.TOOLBOXES}
 
 
-@pytest.fixture(scope="module")
-def measured_once():
-    with measured.measured_once({}):
-        yield
-
-
-@pytest.mark.usefixtures("measured_once")
 @pytest.mark.parametrize(
     "shard", [0, *(pytest.param(shard, marks=pytest.mark.slow) for shard in range(1, SHARDS))]
 )

@@ -5,11 +5,13 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
+from torch import nn
 
 import mmeffvit
 from mmeffvit.engine.launch import load_config
 from mmeffvit.models import RMT
 from mmeffvit.swap import SwapError, format_changes, plan_swap, swap_backbone
+from mmeffvit.swap.measure import measure_backbone
 
 RETINANET = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
 PSPNET = "mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py"
@@ -514,3 +516,19 @@ def test_classifiers_whose_backbone_pools_get_a_neck_that_does(name):
         images = torch.empty(2, 3, 64, 96)
         assert model.extract_feat(images)[-1].shape == (2, 512)
         assert model(images, mode="tensor").shape == (2, 1000)
+
+
+def test_a_class_that_is_registered_anew_is_measured_anew():
+    def measured(channels):
+        @MODELS.register_module(name="OneConvolution", force=True)
+        class OneConvolution(nn.Conv2d):
+            def __init__(self):
+                super().__init__(3, channels, 4, stride=4)
+
+        levels, _ = measure_backbone({"type": "OneConvolution"}, "mmengine")
+        return levels[0].channels
+
+    try:
+        assert [measured(channels) for channels in (8, 16)] == [8, 16]
+    finally:
+        MODELS.module_dict.pop("OneConvolution")
