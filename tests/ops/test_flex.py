@@ -27,6 +27,7 @@ from mmeffvit.ops import (
 )
 from mmeffvit.ops.neighbourhood_attention.flex import _blocks
 from mmeffvit.testing import relative_rms_error
+from tests.models.backbones.checks import quick_tracing
 
 HEADS, DIM = 2, 8
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
@@ -95,6 +96,8 @@ def run(case, implementation, dtype):
 def _gradients_on_a_cpu(monkeypatch):
     monkeypatch.setattr(flex, "_refuses_gradients", lambda *tensors: None)
     monkeypatch.setattr(of_torch, "_validate_device", lambda *tensors: None)
+    with quick_tracing():
+        yield
 
 
 @pytest.mark.usefixtures("_gradients_on_a_cpu")

@@ -145,8 +145,11 @@ ARCHS = {
 }
 
 
-def build_tiny(name, **kwargs):
-    """The network of a family, or ``'hybrid'``, with random weights from a fixed seed."""
+def build_tiny(name, changed=None, **kwargs):
+    """The network of a family, or ``'hybrid'``, with random weights from a fixed seed.
+
+    `changed` are entries of its arch.
+    """
     torch.manual_seed(0)
     cls = PyramidViT if name == "hybrid" else backbone_classes()[name]
-    return cls(arch=ARCHS[name], **kwargs)
+    return cls(arch={**ARCHS[name], **(changed or {})}, **kwargs)
