@@ -6,6 +6,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
 from maintenance.swap_zoo.batches import Batches
+from maintenance.swap_zoo.trial import build_small
 from mmeffvit.engine.launch import load_config
 from mmeffvit.swap import SwapError, swap_backbone
 from mmeffvit.testing import small_arch
@@ -240,8 +241,7 @@ class TestAdapter:
         assert cfg.model.backbone.out_indices == (0, 1, 2, 3)
         assert cfg.model.neck.in_channels == [64] * 4  # no neck before it
         with DefaultScope.overwrite_default_scope("mmdet"):
-            model = MODELS.build(cfg.model)
-            model.init_weights()
+            model = build_small(cfg)
             batch = Batches(cfg, side=64)
             data = model.data_preprocessor(batch.training(), training=True)
             loss, _ = model.parse_losses(model(**data, mode="loss"))
