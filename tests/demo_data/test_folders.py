@@ -161,7 +161,7 @@ def test_started_together_one_writes_and_all_find_it_whole(tmp_path, start):
 
 def test_who_waits_says_so(tmp_path, start):
     root = tmp_path / "data"
-    process, said = start(root, pause=0.2)
+    process, said = start(root, pause=0.1)
     while not list(tmp_path.glob(".data.tmp-*")):
         time.sleep(0.02)
     messages = []
