@@ -172,7 +172,9 @@ def semantic_fpn():
 def upernet():
     model = load("configs/secvit/upernet_secvit-t_8xb2-160k_ade20k-512x512.py").model
     model.backbone = {**BACKBONE, "out_indices": (0, 1, 2, 3)}
-    model.decode_head.update(in_channels=[8, 16, 32, 64], channels=CHANNELS, num_classes=5)
+    model.decode_head.update(
+        in_channels=[8, 16, 32, 64], channels=CHANNELS, num_classes=5, pool_scales=(1, 3)
+    )
     model.auxiliary_head = None
     built = build(model, "mmseg")
     return calibrate(built, {built.decode_head.conv_seg: (0.0, 3.0)})
