@@ -1,5 +1,6 @@
 """Shared set-up: stand-ins before mmcv is imported, one thread per worker, no stray state."""
 
+import copy
 import functools
 import gc
 import logging
@@ -60,10 +61,42 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (-slow[file(item)], -count[file(item)], file(item)))
 
 
+@pytest.fixture(scope="session")
+def quick_onnx():
+    """Exports of half the time: what follows is the same for all, or changes no file."""
+    pytest.importorskip("onnxscript")
+    from onnxscript.rewriter import MatchResult
+    from onnxscript.rewriter._matcher import SimplePatternMatcher
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    filled = functools.cache(ONNXRegistry.from_torchlib)
+
+    def from_torchlib(*args, **kwargs):
+        # filled once; an export adds forms of its own
+        registry = copy.copy(filled(*args, **kwargs))
+        registry.functions = {op: [*forms] for op, forms in registry.functions.items()}
+        return registry
+
+    match_anywhere = SimplePatternMatcher.match
+
+    def match(self, model, graph, node, **kwargs):
+        # a pattern of several outputs lists all nodes of the graph at each of them
+        first, *others = self.pattern.output_nodes
+        if others and first.op_identifier() not in (None, node.op_identifier()):
+            return MatchResult().fail("another operator")
+        return match_anywhere(self, model, graph, node, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SimplePatternMatcher, "match", match)
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(from_torchlib))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _same_start():
     import torch
 
-    torch.manual_seed(0)
+    # torch.manual_seed also writes down the stack for each kind of GPU that is not there
+    torch.default_generator.manual_seed(0)
     yield
     assert torch.is_grad_enabled(), "the test left gradients switched off"

@@ -40,7 +40,7 @@ def to_onnx(
     output_names: Sequence[str] | None = None,
 ) -> onnx.ModelProto:
     """The program in ONNX; nodes that `neighbourhoods.expand` knows are still to be expanded."""
-    with quiet(), _pairs_begin_at_their_operator():
+    with quiet():
         return torch.onnx.export(
             program,
             dynamo=True,
@@ -70,28 +70,3 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels):
             logger.setLevel(level)
-
-
-@contextmanager
-def _pairs_begin_at_their_operator() -> Iterator[None]:
-    """The optimizer tries a pattern of several outputs where the first can be, and not elsewhere.
-
-    The result is the same. At every node it would list all nodes of the graph first, a time that
-    grows with the square of their number.
-    """
-    try:
-        from onnxscript.rewriter import MatchResult
-        from onnxscript.rewriter._matcher import SimplePatternMatcher
-    except ImportError:  # another version
-        yield
-        return
-    try_anywhere = SimplePatternMatcher.match
-
-    def match(self, model, graph_or_function, node, **kwargs):
-        first, *others = self.pattern.output_nodes
-        if others and first.op_identifier() not in (None, node.op_identifier()):
-            return MatchResult().fail("another operator")
-        return try_anywhere(self, model, graph_or_function, node, **kwargs)
-
-    with mock.patch.object(SimplePatternMatcher, "match", match):
-        yield

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmeffvit.ops.tracing import is_exporting
+
 # of cubic convolution (Keys, 1981), as PyTorch has it
 _CUBIC = -0.75
 #: places of the map that a place of the result is made of, counted from the one above it
@@ -27,7 +29,7 @@ def resize_map(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
     Returns:
         (B, C, *size).
     """
-    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+    if torch.compiler.is_compiling() and not is_exporting():
         return resize_in_lines(x, size, mode)
     return F.interpolate(x, tuple(size), mode=mode, align_corners=False)
 

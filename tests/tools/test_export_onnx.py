@@ -20,6 +20,7 @@ def tool(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_onnx")
 def test_tiles_of_neighbourhoods_are_written_in_plain_operators(tool, tmp_path, capsys):
     import onnx
 

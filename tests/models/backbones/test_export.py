@@ -45,18 +45,6 @@ def _programs_go():
     export.cache_clear()
 
 
-@pytest.fixture(scope="module")
-def one_registry():
-    """Of ONNX's forms of all operators, which every export would make anew, in half a second."""
-    pytest.importorskip("onnxscript")
-    from torch.onnx._internal.exporter import _registration
-
-    with pytest.MonkeyPatch.context() as patch:
-        made = functools.cache(_registration.ONNXRegistry.from_torchlib)
-        patch.setattr(_registration.ONNXRegistry, "from_torchlib", staticmethod(made))
-        yield
-
-
 def operators(name):
     """Of an exported network, also in its branches."""
     _, program = export(name)
@@ -87,7 +75,7 @@ def test_every_operator_is_converted():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("one_registry")
+@pytest.mark.usefixtures("quick_onnx")
 @pytest.mark.parametrize("name", CONVERTED)
 def test_onnx_runtime(name, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
