@@ -13,9 +13,14 @@ import pytest
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 
+def _hands_out_tests(session):
+    """Whether this is the process that hands tests to workers, and runs none."""
+    distributes = session.config.getoption("dist", "no") != "no"
+    return distributes and "PYTEST_XDIST_WORKER" not in os.environ
+
+
 def pytest_sessionstart(session):
-    """Not in the process that hands tests to workers: it runs none, and the stack takes seconds."""
-    if session.config.getoption("dist", "no") != "no" and "PYTEST_XDIST_WORKER" not in os.environ:
+    if _hands_out_tests(session):  # the stack takes seconds
         return
     # a stack of toolboxes has millions of objects: looking through them took a tenth of an export
     gc.set_threshold(50_000, 20, 20)
@@ -59,6 +64,14 @@ def pytest_collection_modifyitems(items):
     slow = Counter(file(item) for item in items if item.get_closest_marker("slow"))
     count = Counter(file(item) for item in items)
     items.sort(key=lambda item: (-slow[file(item)], -count[file(item)], file(item)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session):
+    if not _hands_out_tests(session):
+        from tests import processes
+
+        processes.start_server()
 
 
 @pytest.fixture(scope="session")

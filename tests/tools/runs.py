@@ -185,13 +185,7 @@ def _start(command, env, printed):
 
 
 def _fork(command, env, printed):
-    process = processes.context().Process(target=_become, args=(command, env, printed))
-    process.start()
-    process.join(250)
-    if process.exitcode is None:
-        process.kill()
-        raise subprocess.TimeoutExpired(command, 250)
-    return process.exitcode
+    return processes.call(_become, command, env, printed, timeout=250)
 
 
 def _become(command, env, printed):
