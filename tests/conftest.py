@@ -74,6 +74,17 @@ def pytest_runtestloop(session):
         processes.start_server()
 
 
+@pytest.fixture(scope="module")
+def bases_read_once():
+    from mmengine.config import Config
+
+    from tests.configs.common import parsed_once
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Config, "_file2dict", staticmethod(parsed_once))
+        yield
+
+
 @pytest.fixture(scope="session")
 def quick_onnx():
     """Exports of half the time: what follows is the same for all, or changes no file."""

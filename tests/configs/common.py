@@ -14,18 +14,25 @@ from torch.optim import Optimizer
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_parsed = functools.cache(Config._file2dict)
+_parse = Config._file2dict
 _add_group = Optimizer.add_param_group
 
 
-def _parsed_once(filename, *options, **named):
+@functools.cache
+def _parsed(filename, changed, options, named):
+    return _parse(filename, *options, **dict(named))
+
+
+def parsed_once(filename, *options, **named):
     """As `Config._file2dict`; a file that is the base of many is read for the first one only."""
-    return copy.deepcopy(_parsed(os.path.abspath(filename), *options, **named))
+    path = os.path.abspath(filename)
+    changed = os.stat(path).st_mtime_ns
+    return copy.deepcopy(_parsed(path, changed, options, tuple(named.items())))
 
 
 @functools.cache
 def _read(path):
-    with mock.patch.object(Config, "_file2dict", _parsed_once):
+    with mock.patch.object(Config, "_file2dict", parsed_once):
         return Config.fromfile(ROOT / path)
 
 

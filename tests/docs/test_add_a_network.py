@@ -83,7 +83,7 @@ def project(tmp_path):
     for name in ("tools", "configs", "docs", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "tests").mkdir()
-    for name in ("__init__.py", "conftest.py"):
+    for name in ("__init__.py", "conftest.py", "processes.py"):
         shutil.copy(ROOT / "tests" / name, tmp_path / "tests" / name)
     for name in ("ops", "models"):
         shutil.copytree(ROOT / "tests" / name, tmp_path / "tests" / name, ignore=skip)

@@ -296,6 +296,7 @@ def write_own_data(words):
         shapes.write_classes(Path("data/birds"))
 
 
+@pytest.mark.usefixtures("bases_read_once")
 @pytest.mark.parametrize("command", commands(), ids=lambda command: command.place)
 def test_command(command, folder):
     if str(command) in FOREIGN:

@@ -19,6 +19,9 @@ def installed(row):
     return (methods.zoo_root(row["toolbox"]) / row["method"] / row["config"]).is_file()
 
 
+pytestmark = pytest.mark.usefixtures("bases_read_once")
+
+
 def test_document_is_made_of_the_rows():
     text = (DOCS / "swap_table.md").read_text()
     versions = re.search(r"\(swap_table\.csv\); (.+?)\.\sOne", text, re.DOTALL).group(1)
