@@ -9,6 +9,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
+from _pytest import runner
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -72,6 +73,21 @@ def pytest_runtestloop(session):
         from tests import processes
 
         processes.start_server()
+
+
+def _call(function, *args):
+    return function(*args)
+
+
+# CPython maps 16 KiB of memory whenever calls go beyond the piece of stack that they are in, and
+# gives them back on return: a tenth of compiling, whose calls are deep. A frame as large as this
+# one gets a piece of its own, of 2 MiB, half of which is for the calls inside.
+_call.__code__ = _call.__code__.replace(co_stacksize=2**17)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    return _call(runner.pytest_runtest_protocol, item, nextitem)
 
 
 @pytest.fixture(scope="module")
