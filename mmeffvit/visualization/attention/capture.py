@@ -62,8 +62,7 @@ class MixerCall:
 
     def token_at(self, y: float, x: float) -> tuple[int, int]:
         """Row and column of the token that covers a pixel of the input."""
-        row, column = int(y // self.stride), int(x // self.stride)
-        return min(row, self.size[0] - 1), min(column, self.size[1] - 1)
+        return token_at((y, x), self.stride, self.size)
 
     def attention_of(self, token: tuple[int, int]) -> Tensor:
         """How much the output at a token takes from the value of every token.
@@ -119,6 +118,12 @@ class MixerCall:
                 (gradient,) = torch.autograd.grad(out, x, signs, retain_graph=True)
                 total += gradient[0].square().mean(0).flatten()
         return (total / (_PROBES * len(out))).sqrt()[self.extra :].unflatten(0, self.size)
+
+
+def token_at(at: Sequence[float], stride: int, size: Sequence[int]) -> tuple[int, int]:
+    """Row and column of the token that covers a pixel of the input, in a map of so many tokens."""
+    row, column = (min(int(place // stride), n - 1) for place, n in zip(at, size))
+    return row, column
 
 
 def _outermost_mixers(module: nn.Module) -> Iterator[TokenMixer]:

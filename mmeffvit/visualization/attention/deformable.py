@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmeffvit.layers import Context, DeformableAttention, DeformableMixer
 from mmeffvit.layers.mixers.deformable import pixel_centres
 from mmeffvit.ops import deformable_attention
-from mmeffvit.visualization.attention.capture import MixerCall, record_calls
+from mmeffvit.visualization.attention.capture import MixerCall, record_calls, token_at
 from mmeffvit.visualization.attention.maps import MapRow, TokenMap, register_drawing
 from mmeffvit.visualization.attention.sheet import Section
 
@@ -115,7 +115,7 @@ def _section(
     middle = queries[len(queries) // 2]
     strides = [round(image.shape[-1] / source.shape[-1]) for source in sources]
     stride = strides[len(queries) // 2]
-    token = tuple(min(int(x // stride), n - 1) for x, n in zip(at, middle.shape[-2:]))
+    token = token_at(at, stride, middle.shape[-2:])
     levels = read_weights(module, middle, token, sources, context)
     rows = []
     for head in (None, *((0,) if heads is None else heads)):

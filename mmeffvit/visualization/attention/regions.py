@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmeffvit.models.necks.cross_scale_attention import CrossScaleAttention, ScaleBlock
 from mmeffvit.ops import region_attention
-from mmeffvit.visualization.attention.capture import record_calls
+from mmeffvit.visualization.attention.capture import record_calls, token_at
 from mmeffvit.visualization.attention.maps import MapRow, TokenMap, chosen_heads, short_range
 from mmeffvit.visualization.attention.sheet import Section
 
@@ -116,7 +116,7 @@ def _marked(
     heads: Sequence[int] | None,
 ) -> Section:
     """What the token of the finest map at a place reads: a row for each head."""
-    token = tuple(min(int(x // strides[-1]), n - 1) for x, n in zip(at, sizes[-1]))
+    token = token_at(at, strides[-1], sizes[-1])
     own, *weights = call.attention_of(len(sizes), token)
     weights = [_cropped(w, size) for w, size in zip(weights, sizes)]
     rows = []

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmeffvit.layers.token_merger import Cells, TokenMerger
-from mmeffvit.visualization.attention.capture import record_calls
+from mmeffvit.visualization.attention.capture import record_calls, token_at
 from mmeffvit.visualization.attention.maps import (
     MapRow,
     TokenMap,
@@ -40,7 +40,7 @@ class Merging:
 
     def token_at(self, y: float, x: float) -> tuple[int, int]:
         """Row and column of the merged token that stands for a pixel of the input."""
-        patch = _patch_at((y, x), self.stride, self.owners.shape)
+        patch = token_at((y, x), self.stride, self.owners.shape)
         return divmod(int(self.owners[patch]), self.size[1])
 
     def over_patches(self, rows: Sequence[MapRow]) -> list[MapRow]:
@@ -52,11 +52,6 @@ class Merging:
             )
             for row in rows
         ]
-
-
-def _patch_at(at: tuple[float, float], stride: int, size: tuple[int, int]) -> tuple[int, int]:
-    row, column = (min(int(place // stride), n - 1) for place, n in zip(at, size))
-    return row, column
 
 
 def merges_tokens(backbone: nn.Module) -> bool:
@@ -110,7 +105,7 @@ def follow_mergers(
     size = tuple(calls[0][1].shape[2:])
     owners = torch.arange(size[0] * size[1]).unflatten(0, size)
     stride = backbone.patch_embed.stride[0]
-    marked = _patch_at(at, stride, size)
+    marked = token_at(at, stride, size)
     sections = []
     for number, (merger, x, cells) in enumerate(calls, 1):
         rows, owners = _pass_rows(merger, x, cells, owners, marked, heads)
