@@ -183,13 +183,13 @@ def torch_problems() -> list[Problem]:
     torch, torchvision = installed_version("torch"), installed_version("torchvision")
     if torch is None:
         return [Problem("torch is not installed", _pip("install", "torch", "torchvision"))]
+    old = too_old(torch)
+    if old is not None:
+        return [Problem(old, _pip("install", "--upgrade", "torch", "torchvision"))]
     pin = f"torch=={torch.partition('+')[0]}"
     if torchvision is None:
         return [Problem("torchvision is not installed", _pip("install", pin, "torchvision"))]
     pair = _pip("install", "--force-reinstall", pin, "torchvision")
-    old = too_old(torch)
-    if old is not None:
-        return [Problem(old, _pip("install", "--upgrade", "torch", "torchvision"))]
     error = import_error("torch")
     if error is not None:
         return [Problem(f"torch {torch} cannot be imported ({error})", pair)]

@@ -38,15 +38,7 @@ def resize_in_lines(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
     """The same, rows first and then columns.
 
     A compiler takes PyTorch's bicubic operator apart into sixteen maps that are gathered, and whose
-    gradients are scattered, one by one; here it is one for each axis.
-
-    Args:
-        x: (B, C, H, W), floating point.
-        size: Rows and columns of the result.
-        mode: ``'bicubic'`` or ``'bilinear'``.
-
-    Returns:
-        (B, C, *size).
+    gradients are scattered, one by one; here it is one for each axis. Arguments are the same, too.
     """
     places, weights = _taps(x.shape[2], size[0], mode, x)
     x = (x[:, :, places] * weights[..., None]).sum(3)
