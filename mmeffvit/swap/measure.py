@@ -12,11 +12,9 @@ from typing import Any
 import torch
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from mmeffvit.configs import convert
-from mmeffvit.models.meta import TablesOnCpu
+from mmeffvit.models.meta import RememberedShapes, TablesOnCpu
 from mmeffvit.swap import upstream
 from mmeffvit.swap.errors import SwapError
 
@@ -53,7 +51,7 @@ def _run(
         module = MODELS.build(cfg)
     module = module.to("meta")
     module.eval()  # which of some networks returns nothing
-    with torch.no_grad(), _SkipNorms():
+    with torch.no_grad(), RememberedShapes():
         outs = module(inputs)
     return module, [outs] if isinstance(outs, Tensor) else list(outs)
 
@@ -62,15 +60,6 @@ def _without_weights(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: item for key, item in value.items() if key not in upstream.WEIGHTS}
     return value
-
-
-class _SkipNorms(TorchFunctionMode):
-    """Leaves batch norms out: they keep shapes, and take a third of the time without memory."""
-
-    def __torch_function__(
-        self, func: Callable, types: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        return args[0] if func is F.batch_norm else func(*args, **(kwargs or {}))
 
 
 def _once(measure: Callable) -> Callable:

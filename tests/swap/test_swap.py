@@ -11,7 +11,7 @@ import mmeffvit
 from mmeffvit.engine.launch import load_config
 from mmeffvit.models import RMT
 from mmeffvit.swap import SwapError, format_changes, plan_swap, swap_backbone
-from mmeffvit.swap.measure import measure_backbone
+from mmeffvit.swap.measure import default_of, measure_backbone
 
 RETINANET = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
 PSPNET = "mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py"
@@ -532,3 +532,9 @@ def test_a_class_that_is_registered_anew_is_measured_anew():
         assert [measured(channels) for channels in (8, 16)] == [8, 16]
     finally:
         MODELS.module_dict.pop("OneConvolution")
+
+
+def test_defaults_of_a_toolbox_are_found_in_its_scope():
+    assert default_of("FPN", "start_level", "mmdet") == 0
+    assert default_of("FPN", "in_channels", "mmdet") is None  # has no default
+    assert default_of("FPN", "start_level", "mmengine") is None  # nothing is called so there
