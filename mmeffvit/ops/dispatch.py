@@ -64,9 +64,8 @@ def implementations(op: str) -> list[str]:
 
 
 def _from_environment(op: str) -> str | None:
-    value = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
     chosen = None
-    for entry in value.split(","):
+    for entry in os.environ.get(ENVIRONMENT_VARIABLE, "").split(","):
         name, _, implementation = entry.strip().rpartition("=")
         if not name:
             chosen = chosen or implementation or None
